@@ -1,0 +1,112 @@
+//! What one connection may have, as its streams see it: two halves of a channel.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::identity::WorkloadUpdate;
+
+/// Who is at the other end of a connection, as the kernel told when it connected. For people to
+/// read; what is granted depends on the attested selectors alone.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Caller {
+    /// Number of the connection, counted from the start of the server.
+    pub connection: u64,
+    /// Process id in the server's PID namespace.
+    pub pid: u32,
+    /// Effective user id when it connected.
+    pub uid: u32,
+    /// Effective group id when it connected.
+    pub gid: u32,
+}
+
+/// Why a connection gets nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The process exited.
+    ProcessExited,
+    /// The process runs another program than when it was attested.
+    ProcessExecuted,
+    /// The process changed its user, group or supplementary groups.
+    CredentialsChanged,
+    /// The process could not be attested.
+    NotAttested,
+    /// The server is shutting down.
+    Draining,
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ProcessExited => "the process that connected has exited",
+            Self::ProcessExecuted => "the process that connected runs another program now: connect again",
+            Self::CredentialsChanged => "the process that connected changed its credentials: connect again",
+            Self::NotAttested => "the process that connected could not be attested",
+            Self::Draining => "the server is shutting down",
+        })
+    }
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone)]
+pub enum SessionState {
+    /// The caller is still being looked at, or its first SVID is being signed: say nothing yet.
+    ExpectAttestation,
+    /// What it may have now. Each value replaces the one before it.
+    Serving(Arc<WorkloadUpdate>),
+    /// It gets nothing more.
+    Ended(EndReason),
+}
+
+/// A connection's caller and what it may have. Every stream of the connection holds a clone.
+#[derive(Debug, Clone)]
+pub struct Session {
+    caller: Arc<Caller>,
+    state: watch::Receiver<SessionState>,
+}
+
+/// The writing half of a [`Session`].
+#[derive(Debug)]
+pub struct Sessions(watch::Sender<SessionState>);
+
+impl Session {
+    /// A session for `caller`, and the half that writes its state.
+    #[must_use]
+    pub fn channel(caller: Caller) -> (Sessions, Self) {
+        let (sender, state) = watch::channel(SessionState::ExpectAttestation);
+        (Sessions(sender), Self { caller: Arc::new(caller), state })
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
+    /// The state and its changes; always the newest, never a queue.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<SessionState> {
+        self.state.clone()
+    }
+}
+
+impl Sessions {
+    /// Replaces the state. An ended session stays ended.
+    pub fn publish(&self, state: SessionState) {
+        self.0.send_if_modified(|current| {
+            let open = !matches!(current, SessionState::Ended(_));
+            if open {
+                *current = state;
+            }
+            open
+        });
+    }
+
+    /// Returns once nobody holds the session any more.
+    pub async fn abandoned(&self) {
+        self.0.closed().await;
+    }
+}
