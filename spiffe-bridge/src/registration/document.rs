@@ -207,8 +207,17 @@ impl Faults {
         let at = error.location().unwrap_or(Location::UNKNOWN);
         // The place is told by the fault itself, and one line is enough for a log.
         let message = error.to_string().lines().next().unwrap_or_default().to_owned();
-        let place = format!(" at line {}, column {}", at.line(), at.column());
-        let message = short(&message.replace(&place, "")).to_owned();
+        let message = message.replace(&format!(" at line {}, column {}", at.line(), at.column()), "");
+        let message = match message.split_once(", set DuplicateKeyPolicy") {
+            Some((message, _)) => format!("{message}: remove one"),
+            None if message.starts_with("budget breached") => {
+                format!(
+                    "{message}: an entry file has no anchors or aliases, and at most {MAX_DOCUMENTS} documents"
+                )
+            }
+            None => message,
+        };
+        let message = short(&message).to_owned();
         Fault { file: self.file.clone(), line: at.line(), column: at.column(), message }
     }
 }
