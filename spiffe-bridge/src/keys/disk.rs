@@ -115,11 +115,8 @@ impl KeyManager for DiskKeys {
 fn read_key(path: &Path) -> Result<Held, KeyError> {
     // A link could lead to a file whose directory others can write to.
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nofollow)
-        .open(path)
-        .map_err(io_error("open", path))?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(nofollow).open(path).map_err(io_error("open", path))?;
     let found = file.metadata().map_err(io_error("look at", path))?;
     refuse_exposed(path, &found, 0o077, "chmod 600")?;
     let mut der = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES as usize));
