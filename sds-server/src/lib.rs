@@ -1,2 +1,4 @@
 //! placeholder
+pub mod endpoint;
 pub mod runtime;
+pub mod telemetry;
