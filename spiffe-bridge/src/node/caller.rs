@@ -1,6 +1,6 @@
 //! One connection's caller: attested once, and looked at again before anything is published to it.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use tokio::io::Interest;
@@ -25,9 +25,9 @@ pub struct CallerTask {
 /// A pidfd for the reactor: it becomes readable when the process exits.
 struct Exit(Arc<Process>);
 
-impl AsRawFd for Exit {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.pidfd().as_fd().as_raw_fd()
+impl AsFd for Exit {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.pidfd()
     }
 }
 
@@ -40,7 +40,7 @@ impl CallerTask {
 
     /// Runs until the process exits or changes, the connection is gone, or `drain` is cancelled.
     pub async fn run(self, drain: CancellationToken) {
-        let exit = AsyncFd::with_interest(Exit(self.process.clone()), Interest::READABLE);
+        let exit = AsyncFd::register_with_interest(Exit(self.process.clone()), Interest::READABLE);
         let exited = async {
             match &exit {
                 Ok(exit) => drop(exit.readable().await),

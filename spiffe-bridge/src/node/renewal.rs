@@ -10,8 +10,8 @@ use crate::identity::Serial;
 pub struct Config {
     /// The share of its life after which an SVID is renewed, between 0 and 1 (both excluded).
     pub at: f64,
-    /// By how much of that time single SVIDs are moved, so that a fleet that started together does
-    /// not renew together: 0.1 spreads over ±10 %.
+    /// The share by which single SVIDs are earlier or later, so that a fleet that started together does
+    /// not renew together: 0.5 ± 0.1 renews between 40 % and 60 %.
     pub spread: f64,
     /// At most so many signatures are asked for at one time.
     pub in_flight: usize,
@@ -36,7 +36,7 @@ pub(super) fn renew_at(
     let random =
         serial.octets().iter().rev().take(4).fold(0_u32, |sum, octet| (sum << 8) | u32::from(*octet));
     let place = f64::from(random) / f64::from(u32::MAX) * 2.0 - 1.0;
-    let after = (life * config.at * (1.0 + config.spread * place)).clamp(0.0, life);
+    let after = (life * (config.at + config.spread * place)).clamp(0.0, life);
     issued + Duration::from_secs_f64(after)
 }
 
@@ -66,8 +66,8 @@ mod tests {
     fn renewal_comes_at_half_life_and_is_spread_by_the_serial() {
         let config = Config::default();
         assert_eq!(at(&config, [0x7f, 0xff, 0xff, 0xff]).as_secs(), 1799);
-        assert_eq!(at(&config, [0; 4]).as_secs(), 1620);
-        assert_eq!(at(&config, [0xff; 4]).as_secs(), 1980);
+        assert_eq!(at(&config, [0; 4]).as_secs(), 1440);
+        assert_eq!(at(&config, [0xff; 4]).as_secs(), 2160);
     }
 
     #[test]
