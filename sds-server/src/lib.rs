@@ -1,1 +1,3 @@
-//! placeholder
+//! Who asks, and how it is delivered: the server of Countersign.
+
+pub mod sds;
