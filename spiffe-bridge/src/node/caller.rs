@@ -1,6 +1,6 @@
 //! One connection's caller: attested once, and looked at again before anything is published to it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use tokio::io::Interest;
@@ -24,6 +24,12 @@ pub struct CallerTask {
 
 /// A pidfd for the reactor: it becomes readable when the process exits.
 struct Exit(Arc<Process>);
+
+impl AsRawFd for Exit {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.pidfd().as_raw_fd()
+    }
+}
 
 impl AsFd for Exit {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -106,11 +112,11 @@ impl CallerTask {
     }
 
     fn refuse(&self, error: &AttestError) -> EndReason {
-        tracing::warn!(pid = self.process.pid, uid = self.process.uid, %error, "caller not attested");
-        if matches!(error, AttestError::Exited { .. }) {
-            EndReason::ProcessExited
-        } else {
-            EndReason::NotAttested
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        tracing::warn!(pid = self.process.pid, uid = self.process.uid, %error, cause, "caller not attested");
+        match error {
+            AttestError::Changed(changed) => (*changed).into(),
+            _ => EndReason::NotAttested,
         }
     }
 }
