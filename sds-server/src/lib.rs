@@ -1,4 +1,5 @@
 //! placeholder
+pub mod admin;
 pub mod config;
 pub mod endpoint;
 pub mod runtime;
