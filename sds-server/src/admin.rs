@@ -73,16 +73,7 @@ impl AdminServer {
     /// # Errors
     /// Never.
     pub async fn run(self, drain: Drain) -> Result<(), std::convert::Infallible> {
-        let us = rustix::process::geteuid().as_raw();
-        let accept = async || {
-            let stream = self.listener.accept().await?;
-            // The mode of the socket says the same, but root may have changed that by mistake.
-            match Peer::of(&stream)?.uid {
-                uid if uid == 0 || uid == us => Ok(stream),
-                uid => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {uid}"))),
-            }
-        };
-        http::run(accept, &self.router, &drain).await;
+        http::run(self.listener, self.router, drain).await;
         Ok(())
     }
 }
@@ -111,8 +102,29 @@ impl MetricsServer {
     /// # Errors
     /// Never.
     pub async fn run(self, drain: Drain) -> Result<(), std::convert::Infallible> {
-        let accept = async || self.listener.accept().await.map(|(stream, _)| stream);
-        http::run(accept, &self.router, &drain).await;
+        http::run(self.listener, self.router, drain).await;
         Ok(())
+    }
+}
+
+impl http::Door for Listener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        let stream = Self::accept(self).await?;
+        let us = rustix::process::geteuid().as_raw();
+        // The mode of the socket says the same, but root may have changed that by mistake.
+        match Peer::of(&stream)?.uid {
+            uid if uid == 0 || uid == us => Ok(stream),
+            uid => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {uid}"))),
+        }
+    }
+}
+
+impl http::Door for TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        Self::accept(self).await.map(|(stream, _)| stream)
     }
 }

@@ -22,11 +22,16 @@ const WHOLE: Duration = Duration::from_secs(120);
 /// After an accept that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` on what `accept` gives, until the drain; then open requests are finished until it is forced.
-pub(super) async fn run<C>(accept: impl AsyncFn() -> io::Result<C>, router: &Router, drain: &Drain)
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+/// Where connections come from.
+pub(super) trait Door: Send + Sync {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    /// Waits for the next one. `PermissionDenied` says that one came from somebody who is not answered.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// Serves `router` on what `door` gives, until the drain; then open requests are finished until it is forced.
+pub(super) async fn run(door: impl Door, router: Router, drain: Drain) {
     let mut http1 = hyper::server::conn::http1::Builder::new();
     http1.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(false).max_headers(64);
     let mut connections = JoinSet::new();
@@ -34,7 +39,7 @@ where
         let accepted = tokio::select! {
             () = drain.begun() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            accepted = door.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
         };
         match accepted {
             Ok(stream) => {
