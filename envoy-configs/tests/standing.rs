@@ -1,0 +1,88 @@
+//! The files that operators copy are the templates with the defaults, and no setting can break out of its place.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::path::Path;
+
+use envoy_configs::{Admin, Api, EdgeTls, Host, Identity, Kind, RenderError, Settings, render};
+
+fn settings(kind: Kind) -> Settings {
+    Settings::new(kind, "example.org".parse().unwrap(), "spiffe://example.org/api".parse().unwrap())
+}
+
+/// With `BLESS=1` the standing files are written anew, to be looked at and committed.
+#[test]
+fn the_standing_files_are_the_templates_with_the_defaults() {
+    for (kind, name) in [(Kind::Sidecar, "sidecar.yaml"), (Kind::Gateway, "gateway.yaml")] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let rendered = render(kind, &settings(kind)).unwrap();
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&file, &rendered).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&file).unwrap() == rendered,
+            "{name} differs: BLESS=1 cargo test -p envoy-configs"
+        );
+    }
+}
+
+#[test]
+fn every_choice_shows_in_the_bootstrap() {
+    let mut chosen = settings(Kind::Sidecar);
+    chosen.identity = Identity::Named("spiffe://example.org/web".parse().unwrap());
+    chosen.api = Api::Sotw;
+    chosen.admin = Admin::Unix("/run/web/admin.sock".into());
+    chosen.upstreams =
+        vec![Host { host: "::1".into(), port: 1 }, Host { host: "api.example.org".into(), port: 2 }];
+    chosen.upstream_id = "spiffe://partner.test/api".parse().unwrap();
+    chosen.peers = vec!["spiffe://example.org/a".parse().unwrap(), "spiffe://example.org/b".parse().unwrap()];
+    let text = render(Kind::Sidecar, &chosen).unwrap();
+    for expected in [
+        "name: \"spiffe://example.org/web\"",
+        "api_type: GRPC\n",
+        "pipe: { path: \"/run/web/admin.sock\", mode: 384 }",
+        "address: \"::1\", port_value: 1 }",
+        "address: \"api.example.org\", port_value: 2 }",
+        "name: \"spiffe://partner.test\", sds_config: *sds",
+        "- { san_type: URI, matcher: { exact: \"spiffe://example.org/a\" } }",
+        "- { san_type: URI, matcher: { exact: \"spiffe://example.org/b\" } }",
+    ] {
+        assert!(text.contains(expected), "{expected} in\n{text}");
+    }
+    assert!(!text.contains("prefix: \"spiffe://"), "a prefix would undo the exact peers");
+}
+
+fn check(change: impl FnOnce(&mut Settings)) -> Result<String, RenderError> {
+    let mut changed = settings(Kind::Gateway);
+    change(&mut changed);
+    render(Kind::Gateway, &changed)
+}
+
+fn refused(field: &str, change: impl FnOnce(&mut Settings)) {
+    match check(change) {
+        Err(RenderError::Unusable { field: named, .. }) => assert_eq!(named, field),
+        other => panic!("{field}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_by_name() {
+    refused("node_id", |s| s.node_id = "a\nadmin: {}".into());
+    refused("service", |s| s.service = String::new());
+    refused("socket", |s| s.socket = "relative.sock".into());
+    refused("socket", |s| s.socket = format!("/{}", "x".repeat(107)).into());
+    refused("upstreams", |s| s.upstreams[0].host = "a, port_value: 1".into());
+    refused("upstream_id", |s| s.upstream_id = "spiffe://example.org".parse().unwrap());
+    refused("connection_age", |s| s.connection_age = std::time::Duration::ZERO);
+    refused("edge_tls", |s| {
+        s.edge_tls = Some(EdgeTls { certificate_chain: "/a\nb".into(), private_key: "/k".into() });
+    });
+    assert_eq!(check(|s| s.upstreams.clear()), Err(RenderError::NoUpstream));
+    let foreign = check(|s| s.peers = vec!["spiffe://other.test/web".parse().unwrap()]);
+    assert!(matches!(foreign, Err(RenderError::ForeignPeer { .. })));
+}
+
+#[test]
+fn a_name_stays_inside_its_quotes() {
+    let text = check(|s| s.node_id = r#"a", cluster: "b\"#.into()).unwrap();
+    assert!(text.contains(r#"id: "a\", cluster: \"b\\""#), "{text}");
+}
