@@ -1,5 +1,6 @@
 //! placeholder
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod endpoint;
 pub mod runtime;
