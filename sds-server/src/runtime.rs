@@ -1,0 +1,26 @@
+//! How the process lives and dies: tasks, drain, readiness, signals, and what systemd is told.
+//!
+//! Order of use: [`harden`] before anything secret is read, then [`drain::channel`], [`Signals::install`], a
+//! [`Supervisor`] that gets every task, and [`Supervisor::run`] last. Nothing else in the crate spawns a
+//! task that outlives its connection.
+//!
+//! Also here, because every module's configuration has them: [`duration`], durations as people write them.
+
+pub mod drain;
+pub mod duration;
+mod hardening;
+pub mod notify;
+mod readiness;
+mod seldom;
+mod signals;
+mod supervisor;
+
+pub use drain::{Drain, Drainer};
+pub use hardening::{HardeningError, harden, open_files};
+pub use readiness::{Guard, Readiness};
+pub use seldom::Seldom;
+pub use signals::{Reread, Signals};
+pub use supervisor::{Failure, Supervisor};
+
+/// The error of any task.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

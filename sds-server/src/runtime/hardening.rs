@@ -1,0 +1,41 @@
+//! What the process gives up at start, and how many files it may open.
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+
+/// Why the process could not be hardened.
+#[derive(Debug, thiserror::Error)]
+pub enum HardeningError {
+    /// A core dump would hold keys.
+    #[error("cannot switch core dumps off")]
+    CoreDumps(#[source] rustix::io::Errno),
+    /// Another process of the same user could read our memory.
+    #[error("cannot make the process undumpable")]
+    Dumpable(#[source] rustix::io::Errno),
+}
+
+/// Switches core dumps off, shuts our memory to other processes of our user (no ptrace, no
+/// /proc/PID/mem), and raises the soft limit of open files to the hard one. Call it before a key is read.
+///
+/// # Errors
+/// [`HardeningError`]; a limit of open files that cannot be raised is no error.
+pub fn harden() -> Result<(), HardeningError> {
+    // Both: the limit is inherited by children, and a core_pattern that pipes ignores the limit.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).map_err(HardeningError::CoreDumps)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(HardeningError::Dumpable)?;
+
+    let files = getrlimit(Resource::Nofile);
+    if files.current != files.maximum {
+        let raised = Rlimit { current: files.maximum, maximum: files.maximum };
+        if let Err(errno) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%errno, "the limit of open files could not be raised");
+        }
+    }
+    Ok(())
+}
+
+/// How many files this process may have open.
+#[must_use]
+pub fn open_files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
