@@ -5,18 +5,19 @@ use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use sds_server::sds::request::Names;
-use sds_server::sds::{Lookup, Protocol, Subscription, secret};
+use sds_server::sds::{Heard, Lookup, Protocol, Request, Subscription, secret};
 use spiffe_bridge::identity::{TrustBundle, WorkloadUpdate, X509Svid};
 
 use super::fixture::{API, Answering, Said, WEB, all, bundle, change, now, say, svid};
 
 const NAMES: [&str; 6] = ["default", "ROOTCA", WEB, API, "spiffe://example.org", "no-such-name"];
 
-static POOL: LazyLock<(Vec<Arc<X509Svid>>, Vec<Arc<X509Svid>>, Vec<Arc<TrustBundle>>)> =
-    LazyLock::new(|| {
-        let svids = |id| (1..5).map(|revision| Arc::new(svid(id, revision))).collect();
-        (svids(API), svids(WEB), (1..5).map(bundle).collect())
-    });
+type Pool = (Vec<Arc<X509Svid>>, Vec<Arc<X509Svid>>, Vec<Arc<TrustBundle>>);
+
+static POOL: LazyLock<Pool> = LazyLock::new(|| {
+    let svids = |id| (1..5).map(|revision| Arc::new(svid(id, revision))).collect();
+    (svids(API), svids(WEB), (1..5).map(bundle).collect())
+});
 
 /// One thing that happens.
 #[derive(Debug, Clone)]
@@ -118,7 +119,7 @@ impl Model {
                     Protocol::Sotw => all(&self.names()).to(&self.newest_nonce),
                     Protocol::Delta => change(&added, &dropped),
                 };
-                self.engine.request(request, now()).unwrap();
+                self.tell(request);
             }
             Step::Send(count) => {
                 for _ in 0..count {
@@ -147,7 +148,7 @@ impl Model {
                 if let Names::Change { held, .. } = &mut request.names {
                     *held = self.has.clone().into_iter().collect();
                 }
-                self.engine.request(request, now()).unwrap();
+                self.tell(request);
             }
         }
         assert!(self.engine.names().len() <= NAMES.len(), "bounded");
@@ -172,6 +173,14 @@ impl Model {
         self.inbox.push_back(said);
     }
 
+    fn tell(&mut self, request: Request) -> Heard {
+        let heard = self.engine.request(request, now()).unwrap();
+        // A name that is dropped and added again is sent again. XD-12.
+        let held: Vec<_> = self.engine.names().into_iter().map(|slot| slot.name).collect();
+        self.sent.retain(|(name, _)| held.contains(name));
+        heard
+    }
+
     /// Envoy answers in the order of arrival.
     fn answer(&mut self, refuse: bool) {
         let Some(said) = self.inbox.pop_front() else { return };
@@ -182,7 +191,7 @@ impl Model {
         };
         let mut request = request.to(said.nonce());
         match said {
-            Said::Secret { name, version, nonce } => {
+            Said::Secret { name, version, .. } => {
                 let wanted = self.names().contains(&name.as_str());
                 // A response that crossed a change of the name's subscription, or a newer one of it, is stale.
                 let newer =
@@ -194,8 +203,10 @@ impl Model {
                 if refuse {
                     request = request.refusing();
                     if wanted && !newer && current {
-                        let heard = self.engine.request(request, now()).unwrap();
-                        if matches!(heard, sds_server::sds::Heard::Nacked(_)) {
+                        let heard = self.tell(request);
+                        if matches!(heard, Heard::Nacked(_)) {
+                            // Only the last: other content came in between, so Envoy looks at it afresh.
+                            self.refused.retain(|(n, _)| *n != name);
                             self.refused.insert((name, version));
                         }
                         return;
@@ -203,7 +214,6 @@ impl Model {
                 } else if wanted {
                     self.has.insert(name, version);
                 }
-                let _ = nonce;
             }
             Said::Gone { names, .. } => {
                 for name in names {
@@ -211,11 +221,16 @@ impl Model {
                 }
             }
         }
-        self.engine.request(request, now()).unwrap();
+        self.tell(request);
     }
 
     /// The network is good again, nothing more changes: the client ends with all that is newest.
     fn settle(&mut self) {
+        if self.protocol == Protocol::Sotw {
+            // What was not answered in time is answered now, by the newest nonce; the rest of the inbox follows.
+            let late = all(&self.names()).to(&self.newest_nonce);
+            self.tell(late);
+        }
         for round in 0.. {
             let said = say(&mut self.engine, &self.update);
             let quiet = said.is_empty() && self.inbox.is_empty();
