@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -21,9 +21,23 @@ const NONE: Needs = Needs { path: false, sha256: false };
 /// A child that says that it is there, then waits for a line; killed when dropped.
 struct Running(Child);
 
+/// A binary that was just copied is busy while a child that another test forks meanwhile, and that has not yet
+/// executed its program, holds the descriptor through which it was written.
+fn spawn(command: &mut Command) -> Child {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match command.spawn() {
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            spawned => return spawned.unwrap(),
+        }
+    }
+}
+
 impl Running {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let out = child.stdout.as_mut().unwrap();
         let said = BufReader::new(out).lines().map_while(Result::ok).find(|line| line.contains("ready"));
         assert!(said.is_some(), "{command:?} did not start");
@@ -63,7 +77,7 @@ fn helper_process() {
     let role = std::env::var("HELPER").unwrap_or_default();
     let wait = || {
         println!("\nready");
-        let _ = std::io::stdin().read(&mut [0]);
+        let _ = std::io::stdin().read_line(&mut String::new()); // A line: a read would take two at once.
     };
     if let Some(socket) = role.strip_prefix("connect ") {
         let _stream = UnixStream::connect(socket).unwrap();
@@ -306,7 +320,8 @@ fn a_server_without_privilege_says_so_and_attests_its_own_users_processes() {
     command
         .args(["--exact", "helper_process", "--nocapture"])
         .env("HELPER", format!("attest {}", child.0.id()));
-    let output = command.uid(1001).gid(1001).current_dir("/").output().unwrap();
+    command.uid(1001).gid(1001).current_dir("/").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = spawn(&mut command).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("understood"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
