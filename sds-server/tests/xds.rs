@@ -206,7 +206,7 @@ async fn xd_06_a_nack_brings_no_resend_until_the_content_changes() {
 }
 
 #[test]
-fn xd_06_nor_does_a_new_subscription_of_the_name() {
+fn a_refused_secret_is_not_sent_for_a_new_subscription_of_the_name() {
     let mut stream = engine(Protocol::Delta);
     let held = holding(&[WEB], 1);
     stream.request(change(&["default"], &[]), now()).unwrap();
@@ -280,7 +280,7 @@ fn xd_10_a_stale_sotw_request_is_ignored_with_its_names() {
 }
 
 #[test]
-fn xd_10_what_a_stale_request_drops_is_sent_again_when_it_comes_back() {
+fn what_a_stale_request_drops_is_sent_again_when_it_comes_back() {
     let mut stream = engine(Protocol::Sotw);
     stream.request(all(&[API, WEB]), now()).unwrap();
     let first = say(&mut stream, &holding(&[WEB, API], 1));
@@ -293,7 +293,7 @@ fn xd_10_what_a_stale_request_drops_is_sent_again_when_it_comes_back() {
 }
 
 #[test]
-fn xd_10_one_name_without_ack_does_not_hold_up_another() {
+fn one_name_without_ack_does_not_hold_up_another() {
     let mut stream = engine(Protocol::Sotw);
     let held = holding(&[API, WEB], 1);
     stream.request(all(&[API]), now()).unwrap();
@@ -309,7 +309,7 @@ fn xd_10_one_name_without_ack_does_not_hold_up_another() {
 }
 
 #[test]
-fn xd_10_dropping_a_name_does_not_orphan_the_nonce_that_the_client_shows() {
+fn dropping_a_name_does_not_orphan_the_nonce_that_the_client_shows() {
     let mut stream = engine(Protocol::Sotw);
     let held = holding(&[API, WEB], 1);
     stream.request(all(&[API, WEB]), now()).unwrap();

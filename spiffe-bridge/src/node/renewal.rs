@@ -65,9 +65,9 @@ mod tests {
     #[test]
     fn renewal_comes_at_half_life_and_is_spread_by_the_serial() {
         let config = Config::default();
-        assert_eq!(at(&config, [0x7f, 0xff, 0xff, 0xff]).as_secs(), 1799);
-        assert_eq!(at(&config, [0; 4]).as_secs(), 1440);
-        assert_eq!(at(&config, [0xff; 4]).as_secs(), 2160);
+        assert_eq!(at(&config, [0x7f, 0xff, 0xff, 0xff]).as_millis().div_ceil(1000), 1800);
+        assert_eq!(at(&config, [0; 4]).as_millis().div_ceil(1000), 1440);
+        assert_eq!(at(&config, [0xff; 4]).as_millis().div_ceil(1000), 2160);
     }
 
     #[test]
