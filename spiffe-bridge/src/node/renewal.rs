@@ -33,8 +33,11 @@ pub(super) fn renew_at(
 ) -> Timestamp {
     let life = not_after.since(issued).as_secs_f64();
     // The serial's last octets are random: a number in -1..1.
-    let random =
-        serial.octets().iter().rev().take(4).fold(0_u32, |sum, octet| (sum << 8) | u32::from(*octet));
+    let random = serial
+        .octets()
+        .iter()
+        .skip(serial.octets().len().saturating_sub(4))
+        .fold(0_u32, |sum, octet| (sum << 8) | u32::from(*octet));
     let place = f64::from(random) / f64::from(u32::MAX) * 2.0 - 1.0;
     let after = (life * (config.at + config.spread * place)).clamp(0.0, life);
     issued + Duration::from_secs_f64(after)
