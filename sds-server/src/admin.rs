@@ -13,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 mod http;
 mod model;
@@ -73,17 +73,29 @@ impl AdminServer {
     /// # Errors
     /// Never.
     pub async fn run(self, drain: Drain) -> Result<(), std::convert::Infallible> {
-        let us = rustix::process::geteuid().as_raw();
-        let accept = async || {
-            let stream = self.listener.accept().await?;
-            // The mode of the socket says the same, but root may have changed that by mistake.
-            match Peer::of(&stream)?.uid {
-                uid if uid == 0 || uid == us => Ok(stream),
-                uid => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {uid}"))),
-            }
-        };
-        http::run(accept, &self.router, &drain).await;
+        http::run(self.listener, self.router, drain).await;
         Ok(())
+    }
+}
+
+impl http::Accept for Listener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        let stream = Self::accept(self).await?;
+        // The mode of the socket says the same, but root may have changed that by mistake.
+        match Peer::of(&stream)?.uid {
+            uid if uid == 0 || uid == rustix::process::geteuid().as_raw() => Ok(stream),
+            uid => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {uid}"))),
+        }
+    }
+}
+
+impl http::Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Self::accept(self).await.map(|(stream, _)| stream)
     }
 }
 
@@ -111,8 +123,7 @@ impl MetricsServer {
     /// # Errors
     /// Never.
     pub async fn run(self, drain: Drain) -> Result<(), std::convert::Infallible> {
-        let accept = async || self.listener.accept().await.map(|(stream, _)| stream);
-        http::run(accept, &self.router, &drain).await;
+        http::run(self.listener, self.router, drain).await;
         Ok(())
     }
 }

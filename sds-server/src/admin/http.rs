@@ -22,11 +22,16 @@ const WHOLE: Duration = Duration::from_secs(120);
 /// After an accept that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` on what `accept` gives, until the drain; then open requests are finished until it is forced.
-pub(super) async fn run<C>(accept: impl AsyncFn() -> io::Result<C>, router: &Router, drain: &Drain)
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+/// Where connections come from.
+pub(super) trait Accept: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection; `PermissionDenied` for one that was refused. Cancel safe.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// Serves `router` on `listener` until the drain; then open requests are finished until it is forced.
+pub(super) async fn run(listener: impl Accept, router: Router, drain: Drain) {
     let mut http1 = hyper::server::conn::http1::Builder::new();
     http1.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(false).max_headers(64);
     let mut connections = JoinSet::new();
@@ -34,7 +39,7 @@ where
         let accepted = tokio::select! {
             () = drain.begun() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
         };
         match accepted {
             Ok(stream) => {
@@ -54,6 +59,7 @@ where
             }
         }
     }
+    drop(listener);
     let finish = async { while connections.join_next().await.is_some() {} };
     tokio::select! {
         () = drain.forced() => {}
