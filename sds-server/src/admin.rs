@@ -13,7 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::TcpListener;
 
 mod http;
 mod model;
@@ -78,27 +78,6 @@ impl AdminServer {
     }
 }
 
-impl http::Accept for Listener {
-    type Stream = UnixStream;
-
-    async fn accept(&self) -> io::Result<UnixStream> {
-        let stream = Self::accept(self).await?;
-        // The mode of the socket says the same, but root may have changed that by mistake.
-        match Peer::of(&stream)?.uid {
-            uid if uid == 0 || uid == rustix::process::geteuid().as_raw() => Ok(stream),
-            uid => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {uid}"))),
-        }
-    }
-}
-
-impl http::Accept for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept(&self) -> io::Result<TcpStream> {
-        Self::accept(self).await.map(|(stream, _)| stream)
-    }
-}
-
 impl MetricsServer {
     /// Binds `address`, which the configuration has found to be a loopback address.
     ///
@@ -125,5 +104,27 @@ impl MetricsServer {
     pub async fn run(self, drain: Drain) -> Result<(), std::convert::Infallible> {
         http::run(self.listener, self.router, drain).await;
         Ok(())
+    }
+}
+
+impl http::Door for Listener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        let stream = Self::accept(self).await?;
+        let us = rustix::process::geteuid().as_raw();
+        // The mode of the socket says the same, but root may have changed that by mistake.
+        match Peer::of(&stream)?.uid {
+            uid if uid == 0 || uid == us => Ok(stream),
+            uid => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {uid}"))),
+        }
+    }
+}
+
+impl http::Door for TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        Self::accept(self).await.map(|(stream, _)| stream)
     }
 }

@@ -23,15 +23,15 @@ const WHOLE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where connections come from.
-pub(super) trait Accept: Send + Sync + 'static {
+pub(super) trait Door: Send + Sync {
+    /// A connection.
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
-
-    /// The next connection; `PermissionDenied` for one that was refused. Cancel safe.
+    /// Waits for the next one. `PermissionDenied` says that one came from somebody who is not answered.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
-/// Serves `router` on `listener` until the drain; then open requests are finished until it is forced.
-pub(super) async fn run(listener: impl Accept, router: Router, drain: Drain) {
+/// Serves `router` on what `door` gives, until the drain; then open requests are finished until it is forced.
+pub(super) async fn run(door: impl Door, router: Router, drain: Drain) {
     let mut http1 = hyper::server::conn::http1::Builder::new();
     http1.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(false).max_headers(64);
     let mut connections = JoinSet::new();
@@ -39,7 +39,7 @@ pub(super) async fn run(listener: impl Accept, router: Router, drain: Drain) {
         let accepted = tokio::select! {
             () = drain.begun() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            accepted = door.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
         };
         match accepted {
             Ok(stream) => {
@@ -59,7 +59,6 @@ pub(super) async fn run(listener: impl Accept, router: Router, drain: Drain) {
             }
         }
     }
-    drop(listener);
     let finish = async { while connections.join_next().await.is_some() {} };
     tokio::select! {
         () = drain.forced() => {}

@@ -113,6 +113,24 @@ impl Settings {
         }
     }
 
+    /// What the library's authority is told.
+    #[must_use]
+    pub fn authority(&self) -> spiffe_bridge::authority::Config {
+        let mut config = spiffe_bridge::authority::Config::new(self.trust_domain.clone());
+        config.root_lifetime = self.authority.root_lifetime;
+        config.leaf_lifetime = self.authority.leaf_lifetime;
+        config.longest_leaf_lifetime = config.longest_leaf_lifetime.max(self.authority.leaf_lifetime);
+        config.backdate = self.authority.backdate;
+        config
+    }
+
+    /// What the library's node is told.
+    #[must_use]
+    pub fn renewal(&self) -> spiffe_bridge::node::Config {
+        let Renewal { at, spread } = self.renewal;
+        spiffe_bridge::node::Config { at, spread, ..Default::default() }
+    }
+
     /// The socket that the CLI asks.
     #[must_use]
     pub fn admin_socket(&self) -> PathBuf {

@@ -1,0 +1,136 @@
+//! What is accepted of a scan, and when that is too much of a change: plain functions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use spiffe::SpiffeId;
+
+use super::status::HeldBecause;
+use crate::registration::document::{Document, Fault};
+use crate::registration::{Entry, EntryId};
+
+/// The accepted form of each file, by name.
+pub(in crate::registration) type Files = BTreeMap<Arc<str>, Vec<Arc<Entry>>>;
+
+/// What a file was found to hold.
+#[derive(Debug, Clone)]
+pub(in crate::registration) enum Found {
+    Documents(Arc<[Document]>),
+    Faulty(Arc<[Fault]>),
+}
+
+/// The forms to accept after a scan found `found`, and what is wrong. Files come in the order of their
+/// names: the first that has an entry owns it.
+pub(in crate::registration) fn resolve(
+    accepted: &Files,
+    found: &BTreeMap<Arc<str>, Found>,
+) -> (Files, Vec<Fault>) {
+    let mut next = Files::new();
+    let mut faults = Vec::new();
+    let mut owners: HashMap<EntryId, Arc<str>> = HashMap::new();
+    for (file, found) in found {
+        let form = match found {
+            Found::Documents(documents) => fresh(documents, file, &owners).map_err(|f| faults.extend(f)).ok(),
+            Found::Faulty(found) => {
+                faults.extend(found.iter().cloned());
+                None
+            }
+        };
+        // Of the last form, what another file has taken over meanwhile is served from there.
+        let form = form.or_else(|| {
+            let last = accepted.get(file)?;
+            Some(last.iter().filter(|entry| !owners.contains_key(&entry.id)).cloned().collect::<Vec<_>>())
+        });
+        if let Some(form) = form {
+            owners.extend(form.iter().map(|entry| (entry.id.clone(), file.clone())));
+            next.insert(file.clone(), form);
+        }
+    }
+    (next, faults)
+}
+
+/// The entries of a file that read well, unless a file before it has one of them.
+fn fresh(
+    documents: &[Document],
+    file: &Arc<str>,
+    owners: &HashMap<EntryId, Arc<str>>,
+) -> Result<Vec<Arc<Entry>>, Vec<Fault>> {
+    let fault = |document: &Document| {
+        let owner = owners.get(&document.entry.id)?;
+        let id = &document.entry.spiffe_id;
+        let message = format!("{id} has an entry with these selectors in {owner} already: remove one");
+        Some(Fault { file: file.clone(), line: document.line, column: document.column, message })
+    };
+    let faults: Vec<_> = documents.iter().filter_map(fault).collect();
+    if faults.is_empty() {
+        return Ok(documents.iter().map(|document| Arc::new(document.entry.clone())).collect());
+    }
+    Err(faults)
+}
+
+/// What a change does to the number of entries.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::registration) struct Difference {
+    pub(super) before: usize,
+    pub(super) after: usize,
+    /// SPIFFE IDs that have fewer entries than before, once for each entry that they lose.
+    pub(super) withdrawn: Vec<SpiffeId>,
+    /// The same, for those that have more.
+    pub(super) added: Vec<SpiffeId>,
+}
+
+pub(super) fn compare(before: &Files, after: &Files) -> Difference {
+    let mut balance: BTreeMap<&SpiffeId, isize> = BTreeMap::new();
+    for entry in before.values().flatten() {
+        *balance.entry(&entry.spiffe_id).or_default() -= 1;
+    }
+    for entry in after.values().flatten() {
+        *balance.entry(&entry.spiffe_id).or_default() += 1;
+    }
+    let count = |files: &Files| files.values().map(Vec::len).sum();
+    let mut difference = Difference { before: count(before), after: count(after), ..Difference::default() };
+    for (id, balance) in balance {
+        let list = if balance < 0 { &mut difference.withdrawn } else { &mut difference.added };
+        list.extend(std::iter::repeat_n(id.clone(), balance.unsigned_abs()));
+    }
+    difference
+}
+
+/// Whether the brake holds a change, where `recent` entries were withdrawn in the minute before.
+pub(super) fn brake(difference: &Difference, recent: usize) -> Option<HeldBecause> {
+    let withdrawn = difference.withdrawn.len() + recent;
+    if difference.withdrawn.is_empty() {
+        None
+    } else if difference.after == 0 {
+        Some(HeldBecause::NothingLeft)
+    } else if withdrawn > 1 && withdrawn * 10 > difference.before + recent {
+        Some(HeldBecause::TooManyWithdrawn)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brake_holds_what_is_more_than_one_and_more_than_a_tenth() {
+        let check = |before: usize, after: usize, recent, expected| {
+            let id = SpiffeId::new("spiffe://example.org/a").unwrap();
+            let withdrawn = vec![id; before.saturating_sub(after)];
+            let difference = Difference { before, after, withdrawn, added: vec![] };
+            assert_eq!(brake(&difference, recent), expected, "{before} to {after} after {recent}");
+        };
+        check(0, 0, 0, None);
+        check(0, 5, 0, None);
+        check(1, 0, 0, Some(HeldBecause::NothingLeft));
+        check(2, 1, 0, None);
+        check(2, 1, 1, Some(HeldBecause::TooManyWithdrawn));
+        check(10, 8, 0, Some(HeldBecause::TooManyWithdrawn));
+        check(20, 18, 0, None);
+        check(18, 17, 2, Some(HeldBecause::TooManyWithdrawn));
+        check(100, 90, 0, None);
+        check(100, 89, 0, Some(HeldBecause::TooManyWithdrawn));
+    }
+}

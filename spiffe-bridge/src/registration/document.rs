@@ -1,0 +1,228 @@
+//! Entry documents: YAML text to checked entries, or what is wrong with it and where.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+use spiffe::TrustDomain;
+
+use super::{Entry, EntryId};
+use crate::identity::{SelectorSet, parse_workload_id};
+
+mod print;
+mod rules;
+
+pub use print::to_yaml;
+
+/// The most bytes of one file.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The most documents in one file.
+pub const MAX_DOCUMENTS: usize = 10_000;
+/// The most selectors of one entry.
+pub const MAX_SELECTORS: usize = 64;
+/// The most DNS names of one entry: each goes into the certificate.
+pub const MAX_DNS_NAMES: usize = 64;
+/// The most peers of one entry: each becomes a matcher in Envoy.
+pub const MAX_PEERS: usize = 1024;
+/// The most bytes of a hint. Workload API §5.2.1.
+pub const MAX_HINT_BYTES: usize = 1024;
+
+/// What is wrong with a file, where, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct Fault {
+    /// The file's name.
+    pub file: Arc<str>,
+    /// Counted from 1; 0 if the fault is in the file as a whole.
+    pub line: u64,
+    /// In characters, counted from 1; 0 if the fault is in the file as a whole.
+    pub column: u64,
+    /// What to do about it.
+    pub message: String,
+}
+
+/// A document that was read: its entry, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// What it says.
+    pub entry: Entry,
+    /// The line of its SPIFFE ID, counted from 1.
+    pub line: u64,
+    /// The column of its SPIFFE ID, in characters, counted from 1.
+    pub column: u64,
+}
+
+/// A document as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Workload {
+    #[expect(dead_code, reason = "read by the pass before; here so that it is a known key")]
+    kind: String,
+    spiffe_id: Spanned<String>,
+    selectors: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    dns_names: Vec<Spanned<String>>,
+    profile: Option<Spanned<String>>,
+    #[serde(default)]
+    peers: Vec<Spanned<String>>,
+    hint: Option<Spanned<String>>,
+}
+
+/// What every document has. Read first: a document of another kind has other keys.
+#[derive(Deserialize)]
+struct Head {
+    kind: Spanned<String>,
+}
+
+/// Reads the documents of one file.
+///
+/// # Errors
+/// Every [`Fault`] that was found: all of those in values, or the first one in the YAML itself.
+pub fn parse(text: &str, file: &Arc<str>, trust_domain: &TrustDomain) -> Result<Vec<Document>, Vec<Fault>> {
+    let mut faults = Faults { file: file.clone(), found: Vec::new() };
+    if text.len() as u64 > MAX_FILE_BYTES {
+        faults.add(
+            Location::UNKNOWN,
+            format!("{} bytes: at most {MAX_FILE_BYTES} are read, split the file", text.len()),
+        );
+        return Err(faults.found);
+    }
+    let heads: Vec<Head> = read(text).map_err(|e| vec![faults.yaml(&e)])?;
+    for kind in heads.iter().map(|head| &head.kind).filter(|kind| kind.value != "Workload") {
+        faults.add(kind.referenced, format!("kind {:?} is not known: write Workload", short(&kind.value)));
+    }
+    if !faults.found.is_empty() {
+        return Err(faults.found);
+    }
+    let documents: Vec<Workload> = read(text).map_err(|e| vec![faults.yaml(&e)])?;
+    let mut read = Vec::with_capacity(documents.len());
+    let mut lines: BTreeMap<EntryId, u64> = BTreeMap::new();
+    for document in documents {
+        let at = document.spiffe_id.referenced;
+        let Some(entry) = check(document, trust_domain, &mut faults) else { continue };
+        if let Some(first) = lines.insert(entry.id.clone(), at.line()) {
+            let id = &entry.spiffe_id;
+            faults.add(
+                at,
+                format!("{id} has an entry with these selectors in line {first} already: remove one"),
+            );
+        }
+        read.push(Document { entry, line: at.line(), column: at.column() });
+    }
+    if faults.found.is_empty() { Ok(read) } else { Err(faults.found) }
+}
+
+fn read<'t, T: Deserialize<'t>>(text: &'t str) -> Result<Vec<T>, Box<serde_saphyr::Error>> {
+    // A value is plain text or a list of it: no depth, no aliases, no merges, no tags are needed, so none are taken.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 8,
+            max_aliases: 0,
+            max_anchors: 0,
+            max_documents: MAX_DOCUMENTS,
+            max_nodes: 400_000,
+            max_events: 800_000,
+            flow_nesting_limit: 8,
+        },
+        merge_keys: serde_saphyr::options::MergeKeyPolicy::Error,
+        no_schema: true,
+        reject_unsupported_tags: true,
+        with_snippet: false,
+        emit_comments: false,
+    };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(Box::new)
+}
+
+/// One document; adds what is wrong with it to `faults`, and then may return `None`.
+fn check(document: Workload, trust_domain: &TrustDomain, faults: &mut Faults) -> Option<Entry> {
+    let Workload { kind: _, spiffe_id, selectors, dns_names, profile, peers, hint } = document;
+    let id = faults.take(&spiffe_id, |text| rules::own_id(text, trust_domain));
+    let selectors = check_selectors(&selectors, faults);
+    faults.at_most(&dns_names, MAX_DNS_NAMES, "dns_names");
+    let dns_names = faults.take_all(&dns_names, |name| rules::dns_name(name).map(|()| name.to_owned()));
+    faults.at_most(&peers, MAX_PEERS, "peers");
+    let peers = faults.take_all(&peers, |text| parse_workload_id(text).map_err(|e| rules::explain(&e)));
+    let profile = profile.and_then(|profile| faults.take(&profile, rules::profile));
+    let hint = hint.and_then(|hint| faults.take(&hint, rules::hint));
+    let (spiffe_id, selectors) = (id?, selectors?);
+    let id = EntryId::of(&spiffe_id, &selectors);
+    Some(Entry { id, spiffe_id, selectors, dns_names, profile, peers, hint, source: faults.file.clone() })
+}
+
+fn check_selectors(listed: &Spanned<Vec<Spanned<String>>>, faults: &mut Faults) -> Option<SelectorSet> {
+    if listed.value.is_empty() {
+        let message = "no selectors: any process would match, list at least one such as unix:uid:1001";
+        faults.add(listed.referenced, message.to_owned());
+        return None;
+    }
+    faults.at_most(&listed.value, MAX_SELECTORS, "selectors");
+    let selectors = faults.take_all(&listed.value, rules::selector);
+    let whole = selectors.len() == listed.value.len();
+    let set: SelectorSet = selectors.into_iter().collect();
+    (whole && !set.is_empty()).then_some(set)
+}
+
+/// Collects what is wrong with one file.
+struct Faults {
+    file: Arc<str>,
+    found: Vec<Fault>,
+}
+
+impl Faults {
+    /// More than this many help nobody.
+    const MOST: usize = 100;
+
+    fn add(&mut self, at: Location, message: String) {
+        if self.found.len() < Self::MOST {
+            self.found.push(Fault { file: self.file.clone(), line: at.line(), column: at.column(), message });
+        }
+    }
+
+    fn take<T>(&mut self, text: &Spanned<String>, rule: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        rule(&text.value).map_err(|message| self.add(text.referenced, message)).ok()
+    }
+
+    /// The values that hold the rule; each one may be listed once only.
+    fn take_all<T>(&mut self, texts: &[Spanned<String>], rule: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let mut seen = std::collections::HashSet::new();
+        let mut good = Vec::with_capacity(texts.len());
+        for text in texts {
+            if seen.insert(text.value.as_str()) {
+                good.extend(self.take(text, &rule));
+            } else {
+                self.add(text.referenced, format!("{:?} is listed twice: remove one", short(&text.value)));
+            }
+        }
+        good
+    }
+
+    fn at_most<T>(&mut self, list: &[Spanned<T>], most: usize, what: &str) {
+        if let Some(first) = list.get(most) {
+            self.add(first.referenced, format!("{} {what}: at most {most} are allowed", list.len()));
+        }
+    }
+
+    fn yaml(&self, error: &serde_saphyr::Error) -> Fault {
+        let at = error.location().unwrap_or(Location::UNKNOWN);
+        // The place is told by the fault itself, and one line is enough for a log.
+        let message = error.to_string().lines().next().unwrap_or_default().to_owned();
+        let message = message.replace(&format!(" at line {}, column {}", at.line(), at.column()), "");
+        let message = match message.split_once(", set DuplicateKeyPolicy") {
+            Some((message, _)) => format!("{message}: remove one"),
+            None if message.starts_with("budget breached") => {
+                format!(
+                    "{message}: an entry file has no anchors or aliases, and at most {MAX_DOCUMENTS} documents"
+                )
+            }
+            None => message,
+        };
+        let message = short(&message).to_owned();
+        Fault { file: self.file.clone(), line: at.line(), column: at.column(), message }
+    }
+}
+
+/// Cut for a message.
+fn short(text: &str) -> &str {
+    text.char_indices().nth(200).map_or(text, |(end, _)| text.get(..end).unwrap_or_default())
+}

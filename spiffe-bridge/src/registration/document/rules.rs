@@ -1,0 +1,109 @@
+//! The rules for the values of an entry. Each message says what to write instead.
+
+use std::sync::Arc;
+
+use spiffe::{SpiffeId, TrustDomain};
+
+use super::{MAX_HINT_BYTES, short};
+use crate::identity::{IdError, Selector, parse_workload_id};
+
+/// What the kernel reports for an id that it cannot map: never evidence. rotation.md, "Who is calling".
+const OVERFLOW_ID: u32 = 65534;
+
+pub(super) fn own_id(text: &str, trust_domain: &TrustDomain) -> Result<SpiffeId, String> {
+    let id = parse_workload_id(text).map_err(|e| explain(&e))?;
+    if id.trust_domain() == trust_domain {
+        return Ok(id);
+    }
+    let theirs = id.trust_domain();
+    Err(format!(
+        "{id} is of trust domain {theirs}, and this server signs for {trust_domain}: write spiffe://{trust_domain}{}",
+        id.path()
+    ))
+}
+
+/// The error and its cause in one line.
+pub(super) fn explain(error: &IdError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error} ({cause}): write spiffe://trust-domain/path"),
+        None => error.to_string(),
+    }
+}
+
+/// Only selectors that some attestor can give are taken: an entry with another could never match.
+pub(super) fn selector(text: &str) -> Result<Selector, String> {
+    let selector: Selector = text.parse().map_err(|e| format!("{e}"))?;
+    if selector.kind() != "unix" {
+        return Err(format!("no attestor gives {:?} selectors: only unix: is known", short(selector.kind())));
+    }
+    let (key, value) = selector.value().split_once(':').unwrap_or_default();
+    let good = match key {
+        "uid" | "gid" | "supplementary_gid" => return number(text, value).map(|()| selector),
+        "user" | "group" | "supplementary_group" => return Ok(selector),
+        "path" => value.starts_with('/') && !value.ends_with(" (deleted)"),
+        "sha256" => value.len() == 64 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
+        _ => {
+            let known = "uid, gid, supplementary_gid, user, group, supplementary_group, path and sha256";
+            return Err(format!("unix:{} is not known: the keys are {known}", short(key)));
+        }
+    };
+    match (good, key) {
+        (true, _) => Ok(selector),
+        (false, "path") => {
+            Err(format!("{:?} is not an absolute path: write unix:path:/usr/bin/…", short(text)))
+        }
+        (false, _) => Err(format!("{:?} is not a SHA-256 in 64 lower-case hexadecimal digits", short(text))),
+    }
+}
+
+/// A user or group id, in the one spelling that an attestor gives.
+fn number(text: &str, value: &str) -> Result<(), String> {
+    match value.parse::<u32>() {
+        Ok(OVERFLOW_ID | u32::MAX) => {
+            Err(format!("{} could never match: the kernel shows it for ids that it cannot map", short(text)))
+        }
+        Ok(n) if n.to_string() == value => Ok(()),
+        Ok(n) => Err(format!("{}: write the number as {n}", short(text))),
+        Err(_) => Err(format!("{:?} is not a number: use unix:user or unix:group for names", short(text))),
+    }
+}
+
+/// A host name by RFC 1123 §2.1, in lower case. No wildcards: an entry names a workload, not a zone.
+pub(super) fn dns_name(name: &str) -> Result<(), String> {
+    let label = |label: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        (1..=63).contains(&label.len())
+            && label.bytes().all(plain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // A last label of digits alone makes it an IP address to many readers. RFC 1123 §2.1.
+    let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    if name.len() <= 253 && name.split('.').all(label) && !numeric {
+        return Ok(());
+    }
+    Err(format!(
+        "{:?} is not a DNS name: write lower-case letters, digits, '-' and '.', no wildcard",
+        short(name)
+    ))
+}
+
+/// Only one profile is known yet; `default` and absent are the same entry.
+pub(super) fn profile(name: &str) -> Result<String, String> {
+    if name == "default" {
+        return Ok(name.to_owned());
+    }
+    Err(format!("profile {:?} is not known: write default, or leave it out", short(name)))
+}
+
+pub(super) fn hint(text: &str) -> Result<Arc<str>, String> {
+    if text.len() > MAX_HINT_BYTES {
+        return Err(format!("a hint of {} bytes: at most {MAX_HINT_BYTES} are allowed", text.len()));
+    }
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(
+            "an empty hint, or one with control characters: write plain text, or leave it out".to_owned()
+        );
+    }
+    Ok(text.into())
+}

@@ -1,0 +1,141 @@
+//! The entries of one moment, and which of them a set of selectors matches.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::Entry;
+use crate::identity::{Revision, Selector, SelectorSet};
+
+/// The entries, sorted, with an index by selector.
+///
+/// Each entry hangs on one of its selectors, its rarest: a caller's selectors lead to the few
+/// entries that hang on them, and only those are compared in full.
+#[derive(Debug, Default)]
+pub struct EntryIndex {
+    revision: Revision,
+    /// By SPIFFE ID, then by entry id.
+    entries: Vec<Arc<Entry>>,
+    anchors: HashMap<Selector, Vec<usize>>,
+    /// Entries that ask for path or sha256, by the rarest of their other selectors.
+    costly: HashMap<Selector, Vec<usize>>,
+    /// What is asked for by entries that have no other selectors.
+    always: Needs,
+}
+
+/// Which of the evidence that costs something is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Needs {
+    /// The path of the executable.
+    pub path: bool,
+    /// The hash of the executable.
+    pub sha256: bool,
+}
+
+impl Needs {
+    /// What a selector asks for.
+    fn of(selector: &Selector) -> Self {
+        let unix = |key| selector.kind() == "unix" && selector.value().starts_with(key);
+        Self { path: unix("path:"), sha256: unix("sha256:") }
+    }
+
+    /// What either asks for.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { path: self.path || other.path, sha256: self.sha256 || other.sha256 }
+    }
+
+    /// Whether all that `other` asks for is among what `self` asks for.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        self.or(other) == self
+    }
+
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl EntryIndex {
+    /// The index of `entries` as of `revision`. An entry that stands in two files is taken once.
+    #[must_use]
+    pub fn new(revision: Revision, entries: impl IntoIterator<Item = Arc<Entry>>) -> Self {
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        entries.sort_by(|a, b| (&a.spiffe_id, &a.id, &a.source).cmp(&(&b.spiffe_id, &b.id, &b.source)));
+        entries.dedup_by(|later, first| later.id == first.id);
+        let mut uses: BTreeMap<&Selector, usize> = BTreeMap::new();
+        for selector in entries.iter().flat_map(|entry| &entry.selectors) {
+            *uses.entry(selector).or_default() += 1;
+        }
+        let rarest = |a: &&Selector, b: &&Selector| uses.get(a).cmp(&uses.get(b)).then(a.cmp(b));
+        let (mut anchors, mut costly): (HashMap<_, Vec<_>>, HashMap<_, Vec<_>>) = Default::default();
+        let mut always = Needs::default();
+        for (n, entry) in entries.iter().enumerate() {
+            if let Some(anchor) = entry.selectors.iter().min_by(rarest) {
+                anchors.entry(anchor.clone()).or_default().push(n);
+            }
+            let needs = asked_by(entry);
+            let plain = entry.selectors.iter().filter(|s| Needs::of(s).is_none());
+            match plain.min_by(rarest) {
+                _ if needs.is_none() => {}
+                Some(anchor) => costly.entry(anchor.clone()).or_default().push(n),
+                None => always = always.or(needs),
+            }
+        }
+        Self { revision, entries, anchors, costly, always }
+    }
+
+    /// When an entry last changed.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// All entries, by SPIFFE ID, then by entry id.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.iter()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The entries all of whose selectors are in `selectors`, by SPIFFE ID, then by entry id.
+    #[must_use]
+    pub fn matching(&self, selectors: &SelectorSet) -> Vec<Arc<Entry>> {
+        let mut found: Vec<_> = candidates(&self.anchors, selectors).collect();
+        found.sort_unstable(); // The order of `entries` is the order that is promised.
+        let found = found.into_iter().filter_map(|n| self.entries.get(n));
+        found.filter(|entry| entry.selectors.is_subset(selectors)).cloned().collect()
+    }
+
+    /// What must still be found out of a caller of whom `selectors`, without path and sha256, are known:
+    /// what the entries ask for that match but for these.
+    #[must_use]
+    pub fn needs(&self, selectors: &SelectorSet) -> Needs {
+        let found = candidates(&self.costly, selectors).filter_map(|n| self.entries.get(n));
+        let has = |s: &Selector| selectors.contains(s) || !Needs::of(s).is_none();
+        let matching = found.filter(|entry| entry.selectors.iter().all(has));
+        matching.map(|entry| asked_by(entry)).fold(self.always, Needs::or)
+    }
+}
+
+fn asked_by(entry: &Entry) -> Needs {
+    entry.selectors.iter().map(Needs::of).fold(Needs::default(), Needs::or)
+}
+
+fn candidates<'i>(
+    index: &'i HashMap<Selector, Vec<usize>>,
+    selectors: &'i SelectorSet,
+) -> impl Iterator<Item = usize> + 'i {
+    selectors.iter().filter_map(|selector| index.get(selector)).flatten().copied()
+}

@@ -1,0 +1,135 @@
+//! What a certificate says, read by x509-parser.
+
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+use super::Validity;
+use crate::clock::Timestamp;
+use crate::identity::Serial;
+use crate::keys::PublicKey;
+
+/// What leaves need to know of the CA that signs them.
+#[derive(Debug, Clone)]
+pub struct CaFacts {
+    /// The subject, DER: the issuer of its leaves, octet for octet.
+    pub subject: Vec<u8>,
+    /// The subject, for people.
+    pub subject_text: String,
+    /// The subject key identifier.
+    pub key_identifier: Vec<u8>,
+    /// Its own serial number.
+    pub serial: Serial,
+    /// When it is valid.
+    pub validity: Validity,
+    /// Its key.
+    pub public_key: PublicKey,
+}
+
+/// What a leaf says.
+#[derive(Debug, Clone)]
+pub struct LeafFacts {
+    /// The serial number.
+    pub serial: Serial,
+    /// When it is valid.
+    pub validity: Validity,
+    /// The URI SANs. One, if it is an SVID.
+    pub uris: Vec<String>,
+    /// The DNS SANs.
+    pub dns_names: Vec<String>,
+}
+
+/// Why a certificate cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InspectError {
+    /// Not DER, or not one whole certificate.
+    #[error("not a certificate in DER: {detail}")]
+    Malformed {
+        /// What the parser says.
+        detail: String,
+    },
+    /// A part that it must have is missing or wrong.
+    #[error("the certificate has no usable {part}")]
+    Lacks {
+        /// Which part.
+        part: &'static str,
+    },
+}
+
+/// Parses one certificate with nothing behind it.
+///
+/// # Errors
+/// [`InspectError::Malformed`].
+pub fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, InspectError> {
+    let (rest, certificate) = X509Certificate::from_der(der.as_ref())
+        .map_err(|e| InspectError::Malformed { detail: e.to_string() })?;
+    if rest.is_empty() {
+        Ok(certificate)
+    } else {
+        Err(InspectError::Malformed { detail: "octets behind the certificate".to_owned() })
+    }
+}
+
+/// The facts of a CA certificate. Whether it is trusted is not asked here.
+///
+/// # Errors
+/// [`InspectError`] if it is malformed, or has no subject key identifier or P-256 key.
+pub fn ca(der: &CertificateDer<'_>) -> Result<CaFacts, InspectError> {
+    let certificate = parse(der)?;
+    let key_identifier = certificate.extensions().iter().find_map(|e| match e.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+        _ => None,
+    });
+    let subject = certificate.subject();
+    if subject.iter().next().is_none() {
+        return Err(InspectError::Lacks { part: "subject" }); // RFC 5280 §4.1.2.6
+    }
+    Ok(CaFacts {
+        subject: subject.as_raw().to_vec(),
+        subject_text: subject.to_string(),
+        key_identifier: key_identifier.ok_or(InspectError::Lacks { part: "subject key identifier" })?,
+        serial: serial(&certificate)?,
+        validity: validity(&certificate)?,
+        public_key: PublicKey::from_spki(certificate.public_key().raw)
+            .map_err(|_| InspectError::Lacks { part: "P-256 key" })?,
+    })
+}
+
+/// The facts of a leaf. Whether it is valid is not asked here.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn leaf(der: &CertificateDer<'_>) -> Result<LeafFacts, InspectError> {
+    let certificate = parse(der)?;
+    let (mut uris, mut dns_names) = (Vec::new(), Vec::new());
+    for name in san(&certificate)? {
+        match name {
+            GeneralName::URI(uri) => uris.push((*uri).to_owned()),
+            GeneralName::DNSName(dns) => dns_names.push((*dns).to_owned()),
+            _ => {}
+        }
+    }
+    Ok(LeafFacts { serial: serial(&certificate)?, validity: validity(&certificate)?, uris, dns_names })
+}
+
+/// All subject alternative names; none if there is no such extension.
+pub(super) fn san<'c, 'a>(
+    certificate: &'c X509Certificate<'a>,
+) -> Result<&'c [GeneralName<'a>], InspectError> {
+    let found = certificate.subject_alternative_name();
+    let found = found.map_err(|e| InspectError::Malformed { detail: e.to_string() })?;
+    Ok(found.map_or(&[], |extension| extension.value.general_names.as_slice()))
+}
+
+fn serial(certificate: &X509Certificate<'_>) -> Result<Serial, InspectError> {
+    Serial::from_octets(certificate.raw_serial()).ok_or(InspectError::Lacks { part: "serial number" })
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, InspectError> {
+    let at = |time: x509_parser::time::ASN1Time| {
+        let seconds =
+            u64::try_from(time.timestamp()).map_err(|_| InspectError::Lacks { part: "validity" })?;
+        Ok(Timestamp::from_unix_seconds(seconds))
+    };
+    let found = certificate.validity();
+    Ok(Validity { not_before: at(found.not_before)?, not_after: at(found.not_after)? })
+}

@@ -1,0 +1,163 @@
+//! Entry documents: what is read, and what is refused, where and with which advice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use proptest::prelude::*;
+use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
+use spiffe_bridge::registration::Entry;
+use spiffe_bridge::registration::document::{Fault, parse, to_yaml};
+
+fn domain() -> TrustDomain {
+    parse_trust_domain("example.org").unwrap()
+}
+
+fn read(text: &str) -> Result<Vec<Entry>, Vec<Fault>> {
+    let documents = parse(text, &"web.yaml".into(), &domain())?;
+    Ok(documents.into_iter().map(|document| document.entry).collect())
+}
+
+const WHOLE: &str = "\
+kind: Workload
+spiffe_id: spiffe://example.org/web
+selectors: [unix:uid:1001, unix:path:/usr/bin/web]
+dns_names: [web.example.org, web]
+profile: default
+peers: [spiffe://example.org/front]
+hint: internal
+---
+# the second
+kind: Workload
+spiffe_id: spiffe://example.org/db
+selectors:
+  - unix:sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+---
+";
+
+#[test]
+fn documents_are_read_whole() {
+    let entries = read(WHOLE).unwrap();
+    assert_eq!(entries.len(), 2);
+    let web = &entries[0];
+    assert_eq!(web.spiffe_id.to_string(), "spiffe://example.org/web");
+    assert_eq!(web.selectors.len(), 2);
+    assert_eq!(web.dns_names, ["web.example.org", "web"]);
+    assert_eq!(web.peers[0].to_string(), "spiffe://example.org/front");
+    assert_eq!((web.profile.as_deref(), web.hint.as_deref()), (Some("default"), Some("internal")));
+    assert_eq!(&*web.source, "web.yaml");
+    assert_ne!(web.id, entries[1].id);
+    assert_eq!(web.id.as_str(), "93b9723fc8df877bdbcf", "an entry's id is stable");
+    assert_eq!(read("").unwrap(), []);
+    assert_eq!(read("# nothing yet\n").unwrap(), []);
+}
+
+#[test]
+fn an_entry_is_printed_as_json_for_the_command_line() {
+    let json = serde_json::to_value(&read(WHOLE).unwrap()[0]).unwrap();
+    assert_eq!(json["spiffe_id"], "spiffe://example.org/web");
+    assert_eq!(json["selectors"][0], "unix:path:/usr/bin/web");
+    assert_eq!(json["peers"][0], "spiffe://example.org/front");
+}
+
+/// The faults of `text`, each as `line:column` and a word of its message.
+fn check(text: &str, expected: &[(u64, u64, &str)]) {
+    let faults = read(text).expect_err(text);
+    let found: Vec<_> = faults.iter().map(|f| (f.line, f.column)).collect();
+    let places: Vec<_> = expected.iter().map(|(line, column, _)| (*line, *column)).collect();
+    assert_eq!(found, places, "{text}\n{faults:?}");
+    for (fault, (_, _, word)) in faults.iter().zip(expected) {
+        assert!(fault.message.contains(word), "{:?} lacks {word:?}\n{text}", fault.message);
+        assert!(!fault.message.contains('\n'), "one line: {:?}", fault.message);
+    }
+}
+
+/// A workload with the keys of `more`, which begin in line 3.
+fn workload(more: &str) -> String {
+    format!("kind: Workload\nspiffe_id: spiffe://example.org/web\n{more}")
+}
+
+#[test]
+fn what_is_wrong_with_the_yaml_is_told_with_its_place() {
+    check("kind: [", &[(1, 7, "")]);
+    check("- a\n- b\n", &[(1, 1, "")]);
+    check(&workload("selectors: [unix:uid:1]\nselector: x\n"), &[(4, 1, "unknown field")]);
+    check(&workload("selectors: [unix:uid:1]\nselectors: [unix:uid:2]\n"), &[(4, 1, "remove one")]);
+    check(&workload("selectors: unix:uid:1\n"), &[(3, 12, "")]);
+    check(&workload("selectors: [[unix:uid:1]]\n"), &[(3, 13, "")]);
+    check(&workload("selectors: [unix:uid:1]\nhint: 12\n"), &[(4, 7, "")]);
+    check(&workload("selectors: &a [unix:uid:1]\npeers: *a\n"), &[(3, 15, "no anchors")]);
+    check(&workload("selectors: [unix:uid:1]\n<<: {hint: a}\n"), &[(4, 1, "merge keys")]);
+    check("kind: Workload\nspiffe_id: spiffe://example.org/web\n", &[(2, 1, "missing field `selectors`")]);
+    check("spiffe_id: spiffe://example.org/web\n", &[(1, 1, "missing field")]);
+}
+
+#[test]
+fn another_kind_is_told_as_such() {
+    check("kind: Profile\nname: x\n---\nkind: Workloda\n", &[(1, 7, "Profile"), (4, 7, "write Workload")]);
+}
+
+#[test]
+fn every_wrong_value_is_told_with_its_place() {
+    check(&workload("selectors: []\n"), &[(3, 12, "no selectors")]);
+    check(
+        "kind: Workload\nspiffe_id: spiffe://other.org/web\nselectors: [unix:uid:1]\n",
+        &[(2, 12, "write spiffe://example.org/web")],
+    );
+    check("kind: Workload\nspiffe_id: spiffe://example.org\nselectors: [unix:uid:1]\n", &[(2, 12, "path")]);
+    check("kind: Workload\nspiffe_id: web\nselectors: [unix:uid:1]\n", &[(2, 12, "not a SPIFFE ID")]);
+    let more = "selectors:\n  - k8s:ns:a\n  - unix:uuid:1\n  - unix:uid:01\n  - unix:uid:web\n  - unix:gid:65534\n  - unix:sha256:AB\n  - unix:path:web\n  - uid\n  - unix:uid:1\n  - unix:uid:1\n";
+    let expected = [
+        (4, 5, "only unix:"),
+        (5, 5, "the keys are uid"),
+        (6, 5, "write the number as 1"),
+        (7, 5, "unix:user"),
+        (8, 5, "never match"),
+        (9, 5, "64"),
+        (10, 5, "absolute path"),
+        (11, 5, "not a selector"),
+        (13, 5, "twice"),
+    ];
+    check(&workload(more), &expected);
+    let names = "selectors: [unix:uid:1]\ndns_names: [Web, '*.web', a..b, -a, '10.0.0.1', 'a_b', '']\n";
+    let faults = read(&workload(names)).unwrap_err();
+    assert_eq!(faults.len(), 7, "{faults:?}");
+    check(&workload("selectors: [unix:uid:1]\nprofile: fast\n"), &[(4, 10, "write default")]);
+    check(&workload("selectors: [unix:uid:1]\npeers: [spiffe://example.org]\n"), &[(4, 9, "path")]);
+    check(&workload(&format!("selectors: [unix:uid:1]\nhint: {}\n", "x".repeat(1025))), &[(4, 7, "1024")]);
+}
+
+#[test]
+fn an_entry_that_stands_twice_in_a_file_is_refused() {
+    let one = workload("selectors: [unix:uid:1, unix:gid:1]\n");
+    let other_order = workload("selectors: [unix:gid:1, unix:uid:1]\n");
+    check(&format!("{one}---\n{other_order}"), &[(6, 12, "line 2")]);
+}
+
+#[test]
+fn sizes_are_bounded() {
+    check(&"#\n".repeat(1 << 20), &[(0, 0, "split the file")]);
+    let faults = read(&format!("kind: {}", "[".repeat(100_000))).unwrap_err();
+    assert_eq!(faults.len(), 1);
+    let ids = (0..1025).map(|n| format!("spiffe://example.org/{n}")).collect::<Vec<_>>().join(",");
+    check(&workload(&format!("selectors: [unix:uid:1]\npeers: [{ids}]\n")), &[(4, 25523, "at most 1024")]);
+}
+
+proptest! {
+    #[test]
+    fn what_is_printed_is_read_back(
+        path in "[a-zA-Z0-9._-]{0,20}[a-z]", uid in 0u32..65000, user in "\\PC{1,20}",
+        dns in proptest::collection::btree_set("[a-z][a-z0-9]{0,10}(\\.[a-z]{1,5})?", 0..4),
+        hint in proptest::option::of("\\PC{1,40}"),
+    ) {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let mut text = format!(
+            "kind: Workload\nspiffe_id: spiffe://example.org/{path}\nselectors: [unix:uid:{uid}, {}]\n",
+            quoted(&format!("unix:user:{user}")),
+        );
+        text += &format!("dns_names: {}\n", serde_json::Value::from(dns.into_iter().collect::<Vec<_>>()));
+        if let Some(hint) = &hint {
+            text += &format!("hint: {}\n", quoted(hint));
+        }
+        if let Ok(entries) = read(&text) {
+            prop_assert_eq!(read(&to_yaml(&entries)), Ok(entries));
+        }
+    }
+}

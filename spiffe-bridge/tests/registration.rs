@@ -1,0 +1,360 @@
+//! From files to the index, over the store, with accidents.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use spiffe_bridge::audit::Log;
+use spiffe_bridge::clock::{Clock, Hands, Timestamp};
+use spiffe_bridge::identity::{Selector, SelectorSet, parse_trust_domain};
+use spiffe_bridge::registration::directory::HeldBecause;
+use spiffe_bridge::registration::{Directory, DirectoryHandle, EntryIndex, Indexer, Needs, check_directory};
+use spiffe_bridge::store::{self, Store};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    store: Store,
+    clock: Clock,
+    hands: Hands,
+    drain: CancellationToken,
+}
+
+struct Running {
+    handle: DirectoryHandle,
+    index: watch::Receiver<Arc<EntryIndex>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (store, writer) = store::in_memory().unwrap();
+        std::thread::spawn(move || writer.run());
+        let (clock, hands) = Clock::manual(Timestamp::from_unix_seconds(1_700_000_000));
+        let drain = CancellationToken::new();
+        Self { dir: tempfile::tempdir().unwrap(), store, clock, hands, drain }
+    }
+
+    /// Starts the tasks on the directory and waits for the first scan.
+    async fn start(&mut self) -> Running {
+        self.drain.cancel();
+        self.drain = CancellationToken::new();
+        let domain = parse_trust_domain("example.org").unwrap();
+        let log = Log::open(self.store.clone(), self.clock.clone()).unwrap();
+        let path = self.dir.path().to_owned();
+        let (task, handle) =
+            Directory::open(path, domain, self.store.clone(), log, self.clock.clone()).unwrap();
+        let (indexer, index) = Indexer::load(self.store.clone()).unwrap();
+        tokio::spawn(task.run(self.drain.clone()));
+        tokio::spawn(indexer.run(self.drain.clone()));
+        handle.status().wait_for(|status| status.last_scan.is_some()).await.unwrap();
+        Running { handle, index }
+    }
+
+    fn write(&self, file: &str, entries: &[&str]) {
+        write(self.dir.path(), file, &documents(entries));
+    }
+
+    fn remove(&self, file: &str) {
+        std::fs::remove_file(self.dir.path().join(file)).unwrap();
+    }
+}
+
+/// Written aside and renamed, as a careful operator does.
+fn write(dir: &Path, file: &str, text: &str) {
+    let aside = dir.join(format!(".{file}"));
+    std::fs::write(&aside, text).unwrap();
+    std::fs::rename(aside, dir.join(file)).unwrap();
+}
+
+/// A document for each of `paths`, with a uid made of its name.
+fn documents(paths: &[&str]) -> String {
+    let uid = |path: &str| path.bytes().fold(7u32, |n, b| (n * 31 + u32::from(b)) % 60000);
+    let document = |path: &&str| {
+        format!(
+            "---\nkind: Workload\nspiffe_id: spiffe://example.org/{path}\nselectors: [unix:uid:{}]\n",
+            uid(path)
+        )
+    };
+    paths.iter().map(document).collect()
+}
+
+impl Running {
+    /// Waits until the index holds exactly `paths`.
+    async fn expect(&mut self, paths: &[&str]) {
+        let holds = |index: &Arc<EntryIndex>| {
+            index
+                .entries()
+                .map(|e| e.spiffe_id.path().trim_start_matches('/').to_owned())
+                .eq(paths.iter().copied())
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(5), self.index.wait_for(holds)).await.is_ok();
+        assert!(waited, "wanted {paths:?}, have {:?}", self.index.borrow());
+    }
+
+    fn paths(&self) -> usize {
+        self.index.borrow().len()
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_is_served_at_once_and_withdrawn_when_it_goes() {
+    let mut bench = Bench::new();
+    let mut running = bench.start().await;
+    running.expect(&[]).await;
+    bench.write("a.yaml", &["web", "db"]);
+    running.expect(&["db", "web"]).await;
+    std::fs::write(bench.dir.path().join("b.yml"), documents(&["api"])).unwrap(); // In place: seen when closed.
+    running.expect(&["api", "db", "web"]).await;
+    bench.write(".hidden.yaml", &["no"]);
+    bench.write("notes.txt", &["no"]);
+    bench.remove("b.yml");
+    running.expect(&["db", "web"]).await;
+    let status = running.handle.rescan().await.unwrap();
+    assert_eq!((status.entries, status.files, status.problems.len()), (2, 1, 0));
+    assert!(status.held_back.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_accepted_within_milliseconds() {
+    let mut bench = Bench::new();
+    let mut running = bench.start().await;
+    let mut times = Vec::new();
+    let mut paths = Vec::new();
+    for n in 0..20 {
+        let path = format!("w{n:02}");
+        paths.push(path.clone());
+        let started = Instant::now();
+        bench.write(&format!("{path}.yaml"), &[&path]);
+        running.index.wait_for(|index| index.len() == paths.len()).await.unwrap();
+        times.push(started.elapsed());
+    }
+    times.sort();
+    println!("file written to index published: median {:?}, worst {:?}", times[10], times[19]);
+    assert!(times[10] < Duration::from_millis(50), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_fails_to_parse_keeps_its_last_form_over_a_restart() {
+    let mut bench = Bench::new();
+    bench.write("a.yaml", &["web"]);
+    bench.start().await.expect(&["web"]).await;
+    write(bench.dir.path(), "a.yaml", "kind: Workload\nspiffe_id: spiffe://example.org/web\nselectors: []\n");
+    for _ in 0..2 {
+        let mut running = bench.start().await; // A new process, on what the store holds.
+        let status = running.handle.rescan().await.unwrap();
+        let problem = &status.problems[0];
+        assert_eq!((&*problem.file, problem.line, problem.column), ("a.yaml", 3, 12));
+        running.expect(&["web"]).await;
+    }
+    let mut running = bench.start().await;
+    let since = running.handle.status().borrow().problems[0].since;
+    bench.hands.advance(Duration::from_secs(40));
+    let later = running.handle.rescan().await.unwrap();
+    assert_eq!(later.problems[0].since, since, "a problem keeps its time");
+    bench.write("a.yaml", &["web2"]);
+    running.expect(&["web2"]).await;
+    assert_eq!(running.handle.rescan().await.unwrap().problems, []);
+}
+
+#[tokio::test]
+async fn of_two_files_with_one_entry_the_later_is_at_fault() {
+    let mut bench = Bench::new();
+    bench.write("b.yaml", &["db", "web"]);
+    let mut running = bench.start().await;
+    running.expect(&["db", "web"]).await;
+    bench.write("c.yaml", &["new", "web"]);
+    let status = running.handle.rescan().await.unwrap();
+    assert_eq!((&*status.problems[0].file, status.problems[0].line), ("c.yaml", 7));
+    running.expect(&["db", "web"]).await;
+    bench.write("a.yaml", &["web"]); // Now b.yaml is the later one: its db stays.
+    let status = running.handle.rescan().await.unwrap();
+    let files: Vec<_> = status.problems.iter().map(|p| &*p.file).collect();
+    assert_eq!(files, ["b.yaml", "c.yaml"]);
+    running.expect(&["db", "web"]).await;
+    assert_eq!(&*running.index.borrow().entries().nth(1).unwrap().source, "a.yaml");
+}
+
+#[tokio::test]
+async fn an_emptied_or_missing_directory_withdraws_nothing_until_pruned() {
+    let mut bench = Bench::new();
+    bench.write("a.yaml", &["web"]);
+    let mut running = bench.start().await;
+    running.expect(&["web"]).await;
+    bench.remove("a.yaml");
+    let status = running.handle.rescan().await.unwrap();
+    let held = status.held_back.clone().unwrap();
+    assert_eq!((held.reason, held.withdrawn, status.entries), (HeldBecause::NothingLeft, 1, 1));
+    assert_eq!(held.examples, ["spiffe://example.org/web"]);
+    let path = bench.dir.path().to_owned();
+    std::fs::rename(&path, path.with_extension("away")).unwrap();
+    let status = running.handle.prune().await.unwrap();
+    assert_eq!(status.held_back.clone().unwrap().reason, HeldBecause::DirectoryUnreadable);
+    assert_eq!((status.entries, running.paths()), (1, 1));
+    std::fs::rename(path.with_extension("away"), &path).unwrap();
+    let mut running = bench.start().await; // Nor does a restart.
+    assert_eq!(running.handle.rescan().await.unwrap().entries, 1);
+    let status = running.handle.prune().await.unwrap();
+    assert_eq!((status.entries, status.held_back.is_none()), (0, true));
+    running.expect(&[]).await;
+}
+
+#[tokio::test]
+async fn deleting_file_after_file_runs_into_the_brake_too() {
+    let mut bench = Bench::new();
+    let names: Vec<_> = (0..40).map(|n| format!("w{n:02}")).collect();
+    names.iter().for_each(|name| bench.write(&format!("{name}.yaml"), &[name]));
+    let running = bench.start().await;
+    for name in &names {
+        bench.remove(&format!("{name}.yaml"));
+        running.handle.rescan().await.unwrap();
+    }
+    assert_eq!(running.paths(), 36);
+    bench.hands.advance(Duration::from_secs(61));
+    let held = running.handle.rescan().await.unwrap().held_back.clone().unwrap();
+    assert_eq!((held.reason, held.withdrawn), (HeldBecause::NothingLeft, 36));
+}
+
+#[tokio::test]
+async fn new_selectors_for_the_same_id_withdraw_nothing() {
+    let mut bench = Bench::new();
+    bench.write("a.yaml", &["a", "b", "c"]);
+    let mut running = bench.start().await;
+    running.expect(&["a", "b", "c"]).await;
+    let text = documents(&["a", "b", "c"]).replace("]", ", unix:gid:5]");
+    write(bench.dir.path(), "a.yaml", &text);
+    let status = running.handle.rescan().await.unwrap();
+    assert!(status.held_back.is_none());
+    running.index.wait_for(|index| index.entries().all(|e| e.selectors.len() == 2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_config_map_is_followed_through_its_links() {
+    let mut bench = Bench::new();
+    let dir = bench.dir.path().to_owned();
+    let version = |name: &str, entries: &[&str]| {
+        std::fs::create_dir(dir.join(name)).unwrap();
+        std::fs::write(dir.join(name).join("web.yaml"), documents(entries)).unwrap();
+        std::os::unix::fs::symlink(name, dir.join("..data_tmp")).unwrap();
+        std::fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+    };
+    version("..1", &["web"]);
+    std::os::unix::fs::symlink("..data/web.yaml", dir.join("web.yaml")).unwrap();
+    let mut running = bench.start().await;
+    running.expect(&["web"]).await;
+    version("..2", &["api", "web"]);
+    running.expect(&["api", "web"]).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_put_in_place_of_another_is_watched() {
+    let mut bench = Bench::new();
+    let path = bench.dir.path().to_owned();
+    bench.write("a.yaml", &["web"]);
+    let mut running = bench.start().await;
+    running.expect(&["web"]).await;
+    let next = tempfile::tempdir_in(path.parent().unwrap()).unwrap();
+    write(next.path(), "a.yaml", &documents(&["api", "web"]));
+    std::fs::rename(&path, path.with_extension("old")).unwrap();
+    std::fs::rename(next.path(), &path).unwrap();
+    running.handle.rescan().await.unwrap();
+    running.expect(&["api", "web"]).await;
+    bench.write("b.yaml", &["db"]);
+    running.expect(&["api", "db", "web"]).await;
+    std::fs::remove_dir_all(path.with_extension("old")).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_a_file_is_a_problem_and_holds_nothing_up() {
+    let mut bench = Bench::new();
+    let dir = bench.dir.path().to_owned();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        dir.join("fifo.yaml"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    std::fs::create_dir(dir.join("dir.yaml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.join("link.yaml")).unwrap();
+    std::fs::write(dir.join("latin.yaml"), b"kind: \xe9").unwrap();
+    bench.write("a.yaml", &["web"]);
+    let mut running = bench.start().await;
+    running.expect(&["web"]).await;
+    let status = running.handle.rescan().await.unwrap();
+    let files: Vec<_> = status.problems.iter().map(|p| &*p.file).collect();
+    assert_eq!(files, ["dir.yaml", "fifo.yaml", "latin.yaml", "link.yaml"]);
+}
+
+#[tokio::test]
+async fn each_change_is_audited_and_the_revision_rises_with_removals_too() {
+    let mut bench = Bench::new();
+    bench.write("a.yaml", &["a", "b"]);
+    bench.write("c.yaml", &["c"]);
+    let mut running = bench.start().await;
+    running.expect(&["a", "b", "c"]).await;
+    let before = running.index.borrow().revision();
+    bench.remove("c.yaml");
+    running.expect(&["a", "b"]).await;
+    let after = running.index.borrow().revision();
+    assert!(after > before);
+    assert_eq!(bench.start().await.index.borrow().revision(), after, "and is the same after a restart");
+    let log = Log::open(bench.store.clone(), bench.clock.clone()).unwrap();
+    let records = log.read(0, 10).unwrap();
+    assert_eq!(records.len(), 2);
+    assert_eq!(records[1].event.kind, "registration.changed");
+    assert_eq!(records[1].event.detail["withdrawn_ids"][0], "spiffe://example.org/c");
+}
+
+#[test]
+fn a_directory_can_be_checked_without_serving_it() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a.yaml", &documents(&["a", "b"]));
+    write(dir.path(), "b.yaml", &documents(&["b"]));
+    write(dir.path(), "c.yaml", "kind: Other");
+    let domain = parse_trust_domain("example.org").unwrap();
+    let report = check_directory(dir.path(), &domain);
+    assert_eq!((report.files, report.entries.len(), report.faults.len()), (3, 2, 2));
+    assert_eq!(report.faults[0].to_string().split(' ').next().unwrap(), "b.yaml:3:12:");
+    assert_eq!(check_directory(&dir.path().join("none"), &domain).faults.len(), 1);
+}
+
+fn set(selectors: &[&str]) -> SelectorSet {
+    selectors.iter().map(|s| s.parse::<Selector>().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_index_matches_whole_sets_and_asks_only_for_what_could_matter() {
+    let mut bench = Bench::new();
+    let hash = "ab".repeat(32);
+    let entry = |id: &str, s: &str| {
+        format!("---\nkind: Workload\nspiffe_id: spiffe://example.org/{id}\nselectors: [{s}]\n")
+    };
+    let text = [
+        entry("b", "unix:uid:1"),
+        entry("a", "unix:uid:1, unix:gid:2"),
+        entry("p", "unix:uid:1, unix:path:/bin/p"),
+        entry("h", &format!("unix:uid:2, unix:sha256:{hash}")),
+        entry("both", "unix:uid:3, unix:gid:9, unix:path:/bin/q"),
+    ];
+    write(bench.dir.path(), "a.yaml", &text.concat());
+    let mut running = bench.start().await;
+    running.expect(&["a", "b", "both", "h", "p"]).await;
+    let index = running.index.borrow().clone();
+    let check = |selectors: &[&str], expected: &[&str]| {
+        let found = index.matching(&set(selectors));
+        let found: Vec<_> = found.iter().map(|e| e.spiffe_id.path().trim_start_matches('/')).collect();
+        assert_eq!(found, expected, "{selectors:?}");
+    };
+    check(&[], &[]);
+    check(&["unix:uid:1"], &["b"]);
+    check(&["unix:gid:2"], &[]);
+    check(&["unix:uid:1", "unix:gid:2", "unix:path:/bin/p"], &["a", "b", "p"]);
+    let needs = |selectors: &[&str]| index.needs(&set(selectors));
+    assert_eq!(needs(&["unix:uid:1"]), Needs { path: true, sha256: false });
+    assert_eq!(needs(&["unix:uid:2"]), Needs { path: false, sha256: true });
+    assert_eq!(needs(&["unix:uid:3"]), Needs::default());
+    assert_eq!(needs(&["unix:uid:9"]), Needs::default());
+}
