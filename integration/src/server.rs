@@ -171,7 +171,8 @@ fn config(options: &Options) -> Option<String> {
         text += &format!("authority:\n  leaf_lifetime: {lifetime}\n");
     }
     if let Some(at) = options.renew_at {
-        text += &format!("renewal:\n  at: {at}\n");
+        // The spread must fit below it.
+        text += &format!("renewal:\n  at: {at}\n  spread: {}\n", at / 5.0);
     }
     (!text.is_empty()).then_some(text)
 }

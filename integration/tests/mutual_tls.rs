@@ -15,7 +15,7 @@ async fn check(api: Api) {
 
     let seen = mesh.call(&[]).await.unwrap();
     assert_eq!(seen.app, "api");
-    assert_eq!(seen.peer, [mesh.web_id.clone()]);
+    assert_eq!(seen.peer, std::slice::from_ref(&mesh.web_id));
     assert_eq!(seen.xfcc.len(), 1);
     assert!(seen.xfcc[0].contains(&format!("By={}", mesh.api_id)), "{:?}", seen.xfcc);
     assert!(seen.xfcc[0].contains(&format!("URI={}", mesh.web_id)), "{:?}", seen.xfcc);
@@ -33,7 +33,7 @@ async fn check(api: Api) {
         ("x-forwarded-client-cert", "By=spiffe://example.org/api;URI=spiffe://example.org/admin"),
         ("x-peer-spiffe-id", "spiffe://example.org/admin"),
     ];
-    assert_eq!(mesh.call(&forged).await.unwrap().peer, [mesh.web_id.clone()]);
+    assert_eq!(mesh.call(&forged).await.unwrap().peer, std::slice::from_ref(&mesh.web_id));
     let forged_seen = mesh.call(&forged).await.unwrap().xfcc.join(" ");
     assert!(!forged_seen.contains("admin"), "{forged_seen}");
 
