@@ -104,9 +104,9 @@ async fn play(attendance: Attendance) -> Result<bool> {
         return Ok(all);
     }
     println!("\nIt goes on. In another terminal:");
-    println!("  curl http://{}/     web's way to api: what api's program sees", mesh.calls);
-    println!("  curl -k https://{}/ a stranger at api's door: refused", mesh.inbound);
-    println!("  {} who holds what", mesh.server.cli_line("streams"));
+    println!("  curl http://{}/      # web's way to api: what api's program sees", mesh.calls);
+    println!("  curl -k https://{}/  # a stranger at api's door: refused", mesh.inbound);
+    println!("  {}  # who holds what", mesh.server.cli_line("streams"));
     println!("Ctrl-C stops and removes all of it.");
     std::future::pending().await
 }

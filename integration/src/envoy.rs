@@ -113,6 +113,12 @@ impl Envoy {
         Ok(leaves.filter(is_its).find_map(serial))
     }
 
+    /// The end of the log, for people.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.process.tail()
+    }
+
     #[must_use]
     pub fn log(&self) -> String {
         self.process.output()

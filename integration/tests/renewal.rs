@@ -20,8 +20,8 @@ async fn rebuilt(mesh: &Mesh) -> (u64, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_renewals_in_half_a_minute_fail_no_request() {
-    // Every 100 ms: 0.005 of 20 s, which keeps whole seconds in the certificates.
-    let server = Options { leaf_lifetime: Some("20s".into()), renew_at: Some(0.005), ..Options::default() };
+    // Every 90 ms: 0.0045 of 20 s, which keeps whole seconds in the certificates.
+    let server = Options { leaf_lifetime: Some("20s".into()), renew_at: Some(0.0045), ..Options::default() };
     let mesh = Mesh::start(&Plan { server, pool: Pool::HandshakeEach, ..Plan::default() }).await.unwrap();
     let _app = App::start("api", mesh.app).await.unwrap();
     mesh.call(&[]).await.unwrap();

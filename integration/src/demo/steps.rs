@@ -36,7 +36,7 @@ async fn called(terminal: &Terminal, mesh: &Mesh) -> Result<bool> {
     let seen = match seen {
         Ok(seen) => seen,
         Err(error) => {
-            terminal.step(false, claim, &[format!("{error:#}"), mesh.web.log()]);
+            terminal.step(false, claim, &[format!("{error:#}"), mesh.web.tail()]);
             return Ok(false);
         }
     };
