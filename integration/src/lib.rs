@@ -1,1 +1,29 @@
-//! placeholder
+//! The harness: the real server, real Envoys and plain programs, started together on the loopback.
+//!
+//! ```text
+//! poll       wait for a condition with a deadline: the only way to wait here
+//! ports      free ports of 127.0.0.1               scratch   a directory that other users may enter
+//! process    a child with its log, killed on drop  tools     brings Envoy in at first use
+//! http       one request over any stream           app       a program that knows nothing of TLS
+//! load       calls it, and counts failures         seats     how two Envoys are told apart
+//! server     the countersign binary                envoy     Envoy: run, validate, statistics
+//! sds        a client of SDS, to hold an SVID      stranger  those who must not get in
+//! mesh       all of it: two services, each with its sidecar
+//! ```
+//!
+//! Everything that is started dies with the value that started it. No traffic leaves 127.0.0.1.
+
+pub mod app;
+pub mod envoy;
+pub mod http;
+pub mod load;
+pub mod mesh;
+pub mod poll;
+pub mod ports;
+pub mod process;
+pub mod scratch;
+pub mod sds;
+pub mod seats;
+pub mod server;
+pub mod stranger;
+pub mod tools;

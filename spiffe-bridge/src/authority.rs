@@ -1,1 +1,203 @@
-//! placeholder
+//! The half that signs: one root, leaves under it, each reserved, signed and recorded before it goes out.
+//!
+//! ```text
+//! sign ─► bounded queue ─► Issuer: batch ─► check, build ─► reserve (durable) ─► sign ─► audit (durable) ─► answer
+//! ```
+//!
+//! - No signature is made before its serial and to-be-signed octets are durable, and none goes out
+//!   before its audit record is (invariants 4 and 5).
+//! - No leaf outlives the root that signs it, none is for another trust domain, and none for the
+//!   root's own key.
+//! - A store that fails stops signing and nothing else: what was issued stays valid (invariant 3).
+//! - The root's certificate and the journal are in the store, its private key is in the key manager.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use rustls_pki_types::CertificateDer;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::audit;
+use crate::clock::{Clock, Timestamp};
+use crate::identity::{ContentHash, Memo, Revision, Serial, SpiffeId, TrustBundle, TrustDomain, Version};
+use crate::keys::{KeyHome, KeyId, KeyManager};
+use crate::store::Store;
+use crate::x509::{self, CaFacts, Draft, Template};
+
+mod batch;
+mod config;
+mod error;
+mod init;
+mod issuer;
+mod state;
+mod validity;
+
+pub use config::{Config, LeafRequest};
+pub use error::{InitError, IssuerError, OpenError, SignError, StateError};
+pub use init::init;
+pub use issuer::Issuer;
+
+/// Requests that wait to be signed: two full batches, so that one fills while another is in flight.
+/// A caller beyond that waits for a place, which is its back-pressure.
+const QUEUE: usize = 2 * issuer::BATCH;
+
+/// A leaf that was issued, and is on record.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The leaf, then intermediates (none yet); no root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its serial number.
+    pub serial: Serial,
+    /// The first second in which it is valid.
+    pub not_before: Timestamp,
+    /// The last one.
+    pub not_after: Timestamp,
+    /// The store's revision of its audit record.
+    pub revision: Revision,
+}
+
+/// How the authority is.
+#[derive(Debug, Clone, Serialize)]
+pub struct AuthorityStatus {
+    /// Whose authority it is.
+    pub trust_domain: String,
+    /// The root's subject.
+    pub root_subject: String,
+    /// The root's serial number.
+    pub root_serial: Serial,
+    /// From when the root is valid.
+    pub root_not_before: Timestamp,
+    /// Until when.
+    pub root_not_after: Timestamp,
+    /// The root is in the last quarter of its life: rotate it.
+    pub root_ends_soon: bool,
+    /// Leaves issued since the start of the process.
+    pub issued: u64,
+    /// What went wrong last, until something goes well again.
+    pub last_error: Option<String>,
+    /// Where the root's key is.
+    pub key_home: KeyHome,
+}
+
+/// A handle on the authority. Cheap to clone; the [`Issuer`] ends when all are dropped.
+#[derive(Clone)]
+pub struct Authority {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+    bundle: watch::Receiver<Arc<TrustBundle>>,
+}
+
+/// A request and where its answer goes.
+struct Job {
+    request: LeafRequest,
+    answer: oneshot::Sender<Result<Issued, SignError>>,
+}
+
+/// What the handles and the task read alike.
+struct Shared {
+    config: Config,
+    clock: Clock,
+    store: Store,
+    log: audit::Log,
+    keys: Arc<dyn KeyManager>,
+    key: KeyId,
+    root: CaFacts,
+    template: Template,
+    issued: AtomicU64,
+    last_error: ArcSwapOption<String>,
+}
+
+/// Opens the authority that [`init`] made: the handle, and the task that the composition root runs.
+///
+/// `log` is the one log of this store: its sequence is counted in memory.
+///
+/// # Errors
+/// [`OpenError`]; nothing is changed in any case.
+pub fn open(
+    config: Config,
+    keys: Arc<dyn KeyManager>,
+    store: Store,
+    log: audit::Log,
+    clock: Clock,
+) -> Result<(Authority, Issuer), OpenError> {
+    let (root, revision) = state::read_root(&store)?.ok_or(OpenError::NotInitialised)?;
+    if root.trust_domain != config.trust_domain.as_str() {
+        return Err(OpenError::OtherTrustDomain { stored: root.trust_domain });
+    }
+    let certificate = CertificateDer::from(root.certificate);
+    let facts = x509::inspect::ca(&certificate)?;
+    if keys.public(&root.key)? != facts.public_key {
+        return Err(OpenError::KeyMismatch { key: root.key });
+    }
+    let specimen = SpiffeId::new(format!("spiffe://{}/lint", config.trust_domain.as_str()))?;
+    let template = x509::lint(Draft::new(&facts), &facts, &specimen)?;
+    let bundle = bundle(config.trust_domain.clone(), certificate, revision);
+    // The sender lives in the task, which alone may change the bundle, once roots rotate.
+    let (publisher, bundle) = watch::channel(Arc::new(bundle));
+    let shared = Arc::new(Shared {
+        config,
+        clock,
+        store,
+        log,
+        keys,
+        key: root.key,
+        root: facts,
+        template,
+        issued: AtomicU64::new(0),
+        last_error: ArcSwapOption::empty(),
+    });
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    let issuer = Issuer::new(shared.clone(), queue, publisher);
+    Ok((Authority { shared, jobs, bundle }, issuer))
+}
+
+fn bundle(trust_domain: TrustDomain, root: CertificateDer<'static>, revision: Revision) -> TrustBundle {
+    let version = Version { revision, hash: ContentHash::of(&[&root]) };
+    TrustBundle { trust_domain, roots: vec![root], version, memo: Memo::default() }
+}
+
+impl Authority {
+    /// Issues a leaf. It is reserved and recorded when this returns. If the future is dropped, the
+    /// leaf may still be issued, and its record says so.
+    ///
+    /// # Errors
+    /// [`SignError`]: see [`SignError::is_request_fault`] for whose fault it is.
+    pub async fn sign(&self, request: LeafRequest) -> Result<Issued, SignError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job { request, answer }).await.map_err(|_| SignError::Stopped)?;
+        answered.await.map_err(|_| SignError::Stopped)?
+    }
+
+    /// The bundle of our trust domain, and its changes.
+    #[must_use]
+    pub fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
+        self.bundle.clone()
+    }
+
+    /// How it is now.
+    #[must_use]
+    pub fn status(&self) -> AuthorityStatus {
+        let shared = &self.shared;
+        let validity = shared.root.validity;
+        let quarter = validity.not_after.since(validity.not_before) / 4;
+        AuthorityStatus {
+            trust_domain: shared.config.trust_domain.as_str().to_owned(),
+            root_subject: shared.root.subject_text.clone(),
+            root_serial: shared.root.serial.clone(),
+            root_not_before: validity.not_before,
+            root_not_after: validity.not_after,
+            root_ends_soon: shared.clock.now() >= validity.not_after - quarter,
+            issued: shared.issued.load(Ordering::Relaxed),
+            last_error: shared.last_error.load().as_deref().cloned(),
+            key_home: shared.keys.home(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authority({})", self.shared.config.trust_domain.as_str())
+    }
+}

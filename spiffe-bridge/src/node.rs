@@ -1,7 +1,31 @@
 //! The half beside the workloads: attested caller → entries → keys → signature → [`WorkloadUpdate`].
 //!
+//! ```text
+//! CallerTask ── selectors ──► Node ──► Engine ── public key ──► authority
+//!     │  (one a connection)            (one)   ◄── chain ──────┘
+//!     ◄──────── View: WorkloadUpdate ───┘
+//!     └─ looks at the process again ─► Session ─► every stream of the connection
+//! ```
+//!
+//! Invariants: workload keys are made here and leave only in an SVID; equal identities share one SVID
+//! and one renewal; a failed renewal never takes a valid SVID away; a removed entry ends its renewal at
+//! once; nothing is published to a connection whose process is not the one that was attested.
+//!
 //! [`WorkloadUpdate`]: crate::identity::WorkloadUpdate
 
+mod cache;
+mod caller;
+mod engine;
+mod renewal;
+mod seal;
 mod session;
+mod slot;
+mod status;
+mod view;
 
+pub use caller::CallerTask;
+pub use engine::{Engine, Node, NodeClosed, open};
+pub use renewal::Config;
+pub use seal::{SealError, SealingKey};
 pub use session::{Caller, EndReason, Session, SessionState, Sessions};
+pub use status::{IdentityStatus, NodeStatus};

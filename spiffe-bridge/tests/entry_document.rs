@@ -137,7 +137,7 @@ fn sizes_are_bounded() {
     let faults = read(&format!("kind: {}", "[".repeat(100_000))).unwrap_err();
     assert_eq!(faults.len(), 1);
     let ids = (0..1025).map(|n| format!("spiffe://example.org/{n}")).collect::<Vec<_>>().join(",");
-    check(&workload(&format!("selectors: [unix:uid:1]\npeers: [{ids}]\n")), &[(4, 28596, "at most 1024")]);
+    check(&workload(&format!("selectors: [unix:uid:1]\npeers: [{ids}]\n")), &[(4, 25523, "at most 1024")]);
 }
 
 proptest! {

@@ -48,6 +48,12 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
+    /// The token that is cancelled once the work should be finished, for tasks of the library.
+    #[must_use]
+    pub fn token(&self) -> CancellationToken {
+        self.begun.clone()
+    }
+
     /// Returns once the work should be dropped. Cancel safe.
     pub async fn forced(&self) {
         self.forced.cancelled().await;

@@ -39,10 +39,16 @@ pub struct Version {
     pub hash: ContentHash,
 }
 
+/// Lower-case hexadecimal.
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-", self.revision.0)?;
-        self.hash.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{}-{}", self.revision.0, self.hash)
     }
 }
 

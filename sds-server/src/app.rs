@@ -1,0 +1,7 @@
+//! The composition roots: the only place that knows every module. One a mode; today there is one mode.
+
+pub mod all_in_one;
+mod data;
+mod reload;
+
+pub use data::{DataError, initialise};

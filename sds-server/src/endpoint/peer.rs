@@ -1,0 +1,62 @@
+//! Who is at the other end of a Unix connection, as the kernel recorded it at connect.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+
+use tokio::net::UnixStream;
+
+/// `SO_PEERPIDFD`, Linux 6.5. Of asm-generic; the architectures with numbers of their own
+/// (parisc, sparc) are not ours.
+const SO_PEERPIDFD: libc::c_int = 77;
+
+/// The process that connected. Its credentials are those of connect(2), not of now.
+#[derive(Debug)]
+pub struct Peer {
+    /// Process id in our PID namespace; 0 if it has none there.
+    pub pid: u32,
+    /// Effective user id in our user namespace.
+    pub uid: u32,
+    /// Effective group id in our user namespace.
+    pub gid: u32,
+    /// Stands for that very process, even after its pid is used again. `None` on kernels before 6.5, and if
+    /// the process was gone before we asked.
+    pub pidfd: Option<OwnedFd>,
+}
+
+impl Peer {
+    /// Asks the kernel about the other end of `stream`.
+    ///
+    /// # Errors
+    /// If it has no credentials to tell.
+    pub fn of(stream: &UnixStream) -> io::Result<Self> {
+        let credentials = stream.peer_cred()?;
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+        let pidfd = peer_pidfd(stream.as_raw_fd())?;
+        Ok(Self { pid, uid: credentials.uid(), gid: credentials.gid(), pidfd })
+    }
+}
+
+fn peer_pidfd(socket: RawFd) -> io::Result<Option<OwnedFd>> {
+    let mut fd: libc::c_int = -1;
+    let mut len = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(io::Error::other)?;
+    // SAFETY: `fd` and `len` are ours, live across the call, and `len` tells the size of `fd`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast::<libc::c_void>(),
+            &raw mut len,
+        )
+    };
+    if result == 0 && fd >= 0 {
+        // SAFETY: the kernel has just made this descriptor (close-on-exec) for us, and nobody else knows it.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // An older kernel; a peer that is gone already (ESRCH, EINVAL) or that has no pid at all (ENODATA).
+        Some(libc::ENOPROTOOPT | libc::ESRCH | libc::EINVAL | libc::ENODATA) => Ok(None),
+        _ => Err(error),
+    }
+}

@@ -1,0 +1,116 @@
+//! One caller's HTTP/2 connection: from its first byte to its last.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use spiffe_bridge::node::{Session, SessionState};
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+use tower::{Service, ServiceExt as _};
+use tracing::Instrument as _;
+
+use super::Logs;
+use crate::endpoint::limits::Refused;
+use crate::runtime::{BoxError, Drain};
+
+/// Time that a connection whose session has ended gets to hear so.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What a connection needs beside its socket.
+pub(super) struct Connection<S> {
+    pub(super) session: Session,
+    pub(super) service: S,
+    pub(super) http2: Arc<hyper::server::conn::http2::Builder<TokioExecutor>>,
+    pub(super) first_request: Duration,
+    pub(super) drain: Drain,
+    pub(super) log: Arc<Logs>,
+}
+
+impl<S, B> Connection<S>
+where
+    S: Service<http::Request<tonic::body::Body>, Response = http::Response<B>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Serves `stream`; `work` runs beside it, on a task of its own so that it cannot hold up the bytes.
+    pub(super) async fn run(self, stream: UnixStream, work: impl Future<Output = ()> + Send + 'static) {
+        let Self { session, service, http2, first_request, drain, log } = self;
+        let _work = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+        let uid = session.caller().uid;
+        let mut state = session.state();
+        let first = Arc::new(Notify::new());
+        let service = hyper::service::service_fn({
+            let first = first.clone();
+            move |mut request: http::Request<Incoming>| {
+                first.notify_one();
+                request.extensions_mut().insert(session.clone());
+                service.clone().oneshot(request.map(tonic::body::Body::new))
+            }
+        });
+        let mut served = pin!(http2.serve_connection(TokioIo::new(stream), service));
+
+        let mut expects = Expects::FirstRequest(Instant::now() + first_request);
+        let mut is_draining = false;
+        loop {
+            tokio::select! {
+                result = served.as_mut() => {
+                    if let Err(error) = result {
+                        // The peer's doing, and mostly a process that exits: nothing to act on.
+                        tracing::debug!(%error, "connection ended");
+                    }
+                    return;
+                }
+                () = first.notified(), if matches!(expects, Expects::FirstRequest(_)) => {
+                    expects = Expects::Requests;
+                }
+                () = expects.overdue() => {
+                    if matches!(expects, Expects::FirstRequest(_)) {
+                        log.refused(Refused::Silent, Some(uid));
+                    }
+                    return;
+                }
+                () = drain.forced() => return,
+                () = drain.begun(), if !is_draining => {
+                    is_draining = true;
+                    served.as_mut().graceful_shutdown(); // GOAWAY; open streams go on until forced
+                }
+                () = ended(&mut state), if !matches!(expects, Expects::End(_)) => {
+                    expects = Expects::End(Instant::now() + FAREWELL);
+                    served.as_mut().graceful_shutdown(); // its streams tell why
+                }
+            }
+        }
+    }
+}
+
+/// What a connection waits for, and until when.
+enum Expects {
+    FirstRequest(Instant),
+    Requests,
+    End(Instant),
+}
+
+impl Expects {
+    async fn overdue(&self) {
+        match self {
+            Self::FirstRequest(until) | Self::End(until) => sleep_until(*until).await,
+            Self::Requests => std::future::pending().await,
+        }
+    }
+}
+
+/// Returns once the session gives nothing more.
+async fn ended(state: &mut watch::Receiver<SessionState>) {
+    if state.wait_for(|state| matches!(state, SessionState::Ended(_))).await.is_err() {
+        std::future::pending::<()>().await; // nobody will say: the connection lives by its streams
+    }
+}

@@ -1,0 +1,193 @@
+//! Binds a Unix socket where only we can have put it, and removes it if it is still ours.
+//!
+//! Whoever could replace the socket, or a directory above it, could hand workloads another trust bundle. So
+//! every directory on the way must belong to root or to us and not be writable by others ([`directory`]).
+//! A sticky directory such as /tmp is good enough above the last one: others can add names there, but not
+//! touch ours. Absent: abstract sockets, which have no owner, no mode and no directory.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+use tokio::net::{UnixListener, UnixStream};
+
+mod directory;
+
+pub use directory::DirectoryError;
+
+/// Connections that the kernel holds for us while we are busy; more are told to try again.
+const BACKLOG: i32 = 1024;
+
+/// Why a socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The path is not one that a socket can have.
+    #[error("{path:?} cannot be a socket's path: {why}")]
+    Path {
+        /// As it was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A directory on the way cannot be trusted.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Somebody answers there.
+    #[error("another server is running on {path:?}: stop it, or choose another socket")]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// There is something else at the path.
+    #[error("{path:?} is {what}, not a socket: remove it, or choose another socket")]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+        /// What lies there.
+        what: &'static str,
+    },
+    /// The system refused.
+    #[error("cannot {operation} {path:?}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// With which path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A bound socket that accepts connections. Its file goes when this is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Listener {
+    /// Binds `path` with `mode`, in a directory that is made (0755) if it is missing. Nobody can connect
+    /// before the mode is set, whatever the umask. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
+        let path = resolve(path)?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        // Held until we listen: two servers that start together must not both find the same stale file.
+        let lock = fs::File::open(directory).map_err(failed("open", directory))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(errno("lock", directory))?;
+        remove_stale(&path)?;
+
+        let address = SocketAddrUnix::new(&path).map_err(errno("use", &path))?;
+        let socket = stream_socket(&path)?;
+        bind(&socket, &address).map_err(errno("bind", &path))?;
+        // Between bind and listen a connect is refused, so that no one slips in under the umask's mode.
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .map_err(failed("set the mode of", &path))?;
+        listen(&socket, BACKLOG).map_err(errno("listen on", &path))?;
+
+        let found = fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
+        let file = SocketFile { device: found.dev(), inode: found.ino(), path };
+        let listener =
+            UnixListener::from_std(StdListener::from(socket)).map_err(failed("listen on", &file.path))?;
+        Ok(Self { listener, file })
+    }
+
+    /// The next connection. Cancel safe.
+    ///
+    /// # Errors
+    /// Those of accept(2): most pass, `EMFILE` for instance.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    /// Where it is bound, without symlinks.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Another server may have replaced it since: that one's file stays.
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
+        }
+    }
+}
+
+/// The path with its directory made, trusted, and free of symlinks.
+fn resolve(path: &Path) -> Result<PathBuf, BindError> {
+    let wrong = |why| BindError::Path { path: path.to_owned(), why };
+    if path.as_os_str().as_encoded_bytes().first().is_some_and(|byte| matches!(byte, b'@' | 0)) {
+        return Err(wrong("abstract sockets have no owner and no directory, and are not supported"));
+    }
+    let name = path.file_name().ok_or_else(|| wrong("it has no file name"))?;
+    let absolute = std::path::absolute(path).map_err(failed("make absolute", path))?;
+    let directory = absolute.parent().ok_or_else(|| wrong("it has no directory"))?;
+    let resolved = directory::trusted(directory)?.join(name);
+    if SocketAddrUnix::new(&resolved).is_err() {
+        return Err(wrong("a socket's path has at most 107 bytes: choose a shorter one"));
+    }
+    Ok(resolved)
+}
+
+/// Makes room for our socket: a file that nobody listens on is removed, all else is refused.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("look at", path)(error)),
+    };
+    if !found.is_socket() {
+        let what = match () {
+            () if found.is_symlink() => "a symlink",
+            () if found.is_dir() => "a directory",
+            () => "a file",
+        };
+        return Err(BindError::NotASocket { path: path.to_owned(), what });
+    }
+    let address = SocketAddrUnix::new(path).map_err(errno("use", path))?;
+    match connect(&stream_socket(path)?, &address) {
+        // AGAIN: its backlog is full, so that somebody listens.
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => Err(BindError::InUse { path: path.to_owned() }),
+        Err(rustix::io::Errno::CONNREFUSED) => {
+            tracing::info!(path = %path.display(), "replacing a socket that nobody listens on");
+            fs::remove_file(path).map_err(failed("remove", path))
+        }
+        Err(error) => Err(errno("try", path)(error)),
+    }
+}
+
+fn stream_socket(path: &Path) -> Result<OwnedFd, BindError> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(errno("make a socket for", path))
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindError {
+    move |source| BindError::Io { operation, path: path.to_owned(), source }
+}
+
+fn errno(operation: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> BindError {
+    move |errno| BindError::Io { operation, path: path.to_owned(), source: errno.into() }
+}

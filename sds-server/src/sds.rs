@@ -1,0 +1,45 @@
+//! The Secret Discovery Service: what Envoy asks for by name, and the secrets that it gets.
+//!
+//! ```text
+//! service ─► stream ─► frame ─► sotw | delta ─► subscription ─► secret ─► check
+//!                │                                   │ names
+//!                └► status, metrics                  └ nack
+//! ```
+//!
+//! [`Subscription`] is the one engine of both protocols: pure, level-triggered, without a queue. The codecs
+//! [`sotw`] and [`delta`] only translate. A stream is a response body that the HTTP/2 library asks for the next
+//! frame when there is room to send it, so a slow reader costs one frame and later gets the newest state.
+//! docs/decisions/0001-transport.md says why no gRPC library stands between.
+//!
+//! Invariants:
+//! * A secret is sent only if [`check`] found nothing that Envoy would refuse, or accept and fail open (6).
+//! * "Not yours", "not yet" and "no such name" are one answer (7); there is no wildcard (XD-15).
+//! * Everything a client can make us keep is bounded by [`Limits`] (11).
+//! * No key material and no client's text reaches a log, an error or the status: see [`nack`].
+//!
+//! Absent, on purpose: FetchSecrets (Unimplemented for now), session ticket keys, compressed messages.
+
+pub mod check;
+pub mod delta;
+pub mod frame;
+mod limits;
+mod metrics;
+pub mod nack;
+pub mod names;
+pub mod request;
+pub mod secret;
+mod service;
+mod slot;
+pub mod sotw;
+pub mod status;
+mod stream;
+pub mod subscription;
+pub mod wire;
+
+pub use limits::Limits;
+pub use request::{Heard, Node, Protocol, Refusal, Request};
+pub use secret::{Lookup, Resource};
+pub use service::{SdsService, Shared};
+pub use status::{StreamRegistry, StreamStatus};
+pub use stream::Frames;
+pub use subscription::{Response, Subscription};

@@ -1,0 +1,18 @@
+//! What a client may make the server keep.
+
+/// Bounds on streams, names and messages. Invariant 11.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open streams of all connections. One Envoy opens one for each name (envoy-sds.md §2.1).
+    pub streams: usize,
+    /// Names that one stream subscribes to.
+    pub names: usize,
+    /// Bytes of one request message. Envoy's first one is 61 KB.
+    pub message_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { streams: 100_000, names: 4096, message_bytes: 1 << 20 }
+    }
+}

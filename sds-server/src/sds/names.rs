@@ -1,0 +1,72 @@
+//! The grammar of SDS names.
+
+use spiffe_bridge::identity::MAX_ID_BYTES;
+
+/// The longest name that can mean anything, in bytes: a SPIFFE ID and what may stand before it.
+pub const MAX_NAME_BYTES: usize = MAX_ID_BYTES + 64;
+
+/// What a name asks for. It is compared with what the caller has, so nothing is parsed further: a text that is
+/// no SPIFFE ID equals none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// `default`: the caller's first identity by SPIFFE ID.
+    Default,
+    /// `spiffe://domain/path`: the caller's identity of that SPIFFE ID.
+    Svid {
+        /// `domain`
+        trust_domain: &'a str,
+        /// `/path`
+        path: &'a str,
+    },
+    /// `ROOTCA`: the roots of our own trust domain.
+    OwnRoots,
+    /// `spiffe://domain`: the bundle of that trust domain.
+    Bundle {
+        /// `domain`
+        trust_domain: &'a str,
+    },
+}
+
+impl<'a> Name<'a> {
+    /// What `text` asks for; `None` for everything that we do not serve.
+    #[must_use]
+    pub fn parse(text: &'a str) -> Option<Self> {
+        if text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
+            return None;
+        }
+        match text {
+            "default" => return Some(Self::Default),
+            "ROOTCA" => return Some(Self::OwnRoots),
+            _ => {}
+        }
+        // Canonical spelling only: what is issued and published is in lower case. SPIFFE-ID §2.1.
+        let rest = text.strip_prefix("spiffe://")?;
+        match rest.find('/') {
+            Some(slash) => {
+                let (trust_domain, path) = rest.split_at(slash);
+                (!trust_domain.is_empty() && path.len() > 1).then_some(Self::Svid { trust_domain, path })
+            }
+            None => (!rest.is_empty()).then_some(Self::Bundle { trust_domain: rest }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_mean_what_the_design_says() {
+        let check = |text: &str, expected| assert_eq!(Name::parse(text), expected, "{text:?}");
+        check("default", Some(Name::Default));
+        check("ROOTCA", Some(Name::OwnRoots));
+        check("spiffe://example.org", Some(Name::Bundle { trust_domain: "example.org" }));
+        check("spiffe://example.org/a/b", Some(Name::Svid { trust_domain: "example.org", path: "/a/b" }));
+        for unknown in
+            ["", "*", "Default", "rootca", "ALL", "spiffe://", "spiffe:///a", "spiffe://example.org/", "a\nb"]
+        {
+            check(unknown, None);
+        }
+        check(&format!("spiffe://example.org/{}", "a".repeat(MAX_NAME_BYTES)), None);
+    }
+}

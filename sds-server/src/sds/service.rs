@@ -1,0 +1,129 @@
+//! The HTTP side: which request is which method, and what is not served.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use spiffe_bridge::clock::Clock;
+use spiffe_bridge::node::Session;
+use tonic::Status;
+
+use super::limits::Limits;
+use super::metrics::{Event, Metrics, RefusedFor};
+use super::request::Protocol;
+use super::status::StreamRegistry;
+use super::stream::{Environment, Frames};
+use super::subscription::Subscription;
+
+/// What the service needs, made by the composition root.
+#[derive(Debug, Clone, Default)]
+pub struct Shared {
+    /// The time.
+    pub clock: Clock,
+    /// Where streams are entered.
+    pub streams: StreamRegistry,
+    /// What a client may make us keep.
+    pub limits: Limits,
+}
+
+/// `envoy.service.secret.v3.SecretDiscoveryService`. Takes HTTP/2 requests that carry a [`Session`] as an
+/// extension, from hyper or through tonic's `Routes`. Cheap to clone.
+#[derive(Clone)]
+pub struct SdsService {
+    env: Environment,
+    streams: StreamRegistry,
+    /// Nonces of another run of the server are not taken for ours. XD-04.
+    salt: u64,
+}
+
+impl SdsService {
+    /// The service. A metrics recorder is to be installed before, or nothing is counted.
+    #[must_use]
+    pub fn new(shared: Shared) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let salt = started.as_secs() << 32 | u64::from(started.subsec_nanos());
+        let env = Environment { clock: shared.clock, limits: shared.limits, metrics: Metrics::new() };
+        Self { env, streams: shared.streams, salt }
+    }
+
+    fn answer<B>(&self, request: Request<B>) -> Response<Frames<B>> {
+        self.open(request).unwrap_or_else(|(reason, response)| {
+            self.env.metrics.record(Event::Refused(reason));
+            response.map(|()| Frames::default())
+        })
+    }
+
+    fn open<B>(&self, request: Request<B>) -> Result<Response<Frames<B>>, (RefusedFor, Response<()>)> {
+        if !is_grpc(request.headers().get(header::CONTENT_TYPE)) {
+            // gRPC over HTTP2: "servers should respond with HTTP status of 415".
+            return Err((RefusedFor::Method, plain(StatusCode::UNSUPPORTED_MEDIA_TYPE)));
+        }
+        if request.method() != Method::POST {
+            return Err((RefusedFor::Method, plain(StatusCode::METHOD_NOT_ALLOWED)));
+        }
+        let method = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
+        let protocol = match method {
+            "StreamSecrets" => Protocol::Sotw,
+            "DeltaSecrets" => Protocol::Delta,
+            _ => {
+                let status = Status::unimplemented("StreamSecrets and DeltaSecrets are served");
+                return Err((RefusedFor::Method, status.into_http()));
+            }
+        };
+        let Some(session) = request.extensions().get::<Session>().cloned() else {
+            let status = Status::internal("the connection has no session: this is a fault of the server");
+            return Err((RefusedFor::Session, status.into_http()));
+        };
+        let limits = &self.env.limits;
+        let engine = |id: u64| Subscription::new(protocol, limits, self.salt.wrapping_add(id << 8));
+        let now = self.env.clock.now();
+        let Some(stream) = self.streams.open(limits.streams, session.caller(), now, engine) else {
+            let text = format!("{} streams are open already: raise the limit, or use ADS", limits.streams);
+            return Err((RefusedFor::Streams, Status::resource_exhausted(text).into_http()));
+        };
+        let body = Frames::open(request.into_body(), &session, stream, self.env.clone());
+        let mut response = Response::new(body);
+        response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+        Ok(response)
+    }
+}
+
+const PREFIX: &str = "/envoy.service.secret.v3.SecretDiscoveryService/";
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// `application/grpc`, perhaps with `+proto` or parameters; not grpc-web, whose frames differ.
+fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
+    let rest = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+proto") || rest.starts_with(b";"))
+}
+
+fn plain(code: StatusCode) -> Response<()> {
+    let mut response = Status::internal("this is a gRPC service: POST application/grpc").into_http();
+    *response.status_mut() = code;
+    response
+}
+
+impl tonic::server::NamedService for SdsService {
+    const NAME: &'static str = "envoy.service.secret.v3.SecretDiscoveryService";
+}
+
+impl<B> tower::Service<Request<B>> for SdsService
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    type Response = Response<Frames<B>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.answer(request)))
+    }
+}

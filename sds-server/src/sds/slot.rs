@@ -1,0 +1,113 @@
+//! Where one name of a stream stands.
+
+use std::time::Duration;
+
+use spiffe_bridge::clock::Timestamp;
+use spiffe_bridge::identity::Version;
+
+use super::nack::Reason;
+use super::secret::Resource;
+
+/// When a name is next to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    /// As soon as there is an answer: it was asked for, and the question is open.
+    Now,
+    /// Likewise, unless the client's own claim to hold the current version is true. XD-23.
+    Claimed(Box<str>),
+    /// When the content changes.
+    OnChange,
+}
+
+/// What was sent last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) version: Version,
+    /// Count of its nonce; 0 if it was not sent, because the client holds it.
+    pub(super) nonce: u64,
+    pub(super) at: Timestamp,
+    /// The first verdict stands: after a NACK Envoy shows the same nonce again, without the error, when its
+    /// names change.
+    pub(super) answered: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Acked {
+    pub(super) version: Version,
+    pub(super) at: Timestamp,
+    pub(super) took: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Nacked {
+    pub(super) version: Version,
+    pub(super) at: Timestamp,
+    pub(super) reason: Reason,
+}
+
+/// A name and what has been said about it.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub(super) name: Box<str>,
+    pub(super) due: Due,
+    pub(super) sent: Option<Sent>,
+    pub(super) acked: Option<Acked>,
+    // Boxed: rare, and ten thousand streams have the room for it.
+    pub(super) nacked: Option<Box<Nacked>>,
+}
+
+impl Slot {
+    pub(super) fn new(name: Box<str>) -> Self {
+        Self { name, due: Due::Now, sent: None, acked: None, nacked: None }
+    }
+
+    /// Whether `resource` is to be sent.
+    pub(super) fn wants(&self, resource: &Resource) -> bool {
+        let hash = resource.version().hash;
+        // The same bytes again would be ACKed by Envoy and not applied (envoy-sds.md §0.2): XD-06. The hash and
+        // not the version: a new revision of the same content changes nothing (XD-08).
+        if self.nacked.as_ref().is_some_and(|nacked| nacked.version.hash == hash) {
+            return false;
+        }
+        self.due != Due::OnChange || self.sent.as_ref().is_none_or(|sent| sent.version.hash != hash)
+    }
+
+    /// Believes the client's claim if it is the very version that we would send. XD-23.
+    pub(super) fn holds(&mut self, resource: &Resource, now: Timestamp) -> bool {
+        let Due::Claimed(claim) = &self.due else { return false };
+        let version = resource.version();
+        if **claim != *version.to_string() {
+            self.due = Due::Now;
+            return false;
+        }
+        self.due = Due::OnChange;
+        self.sent = Some(Sent { version, nonce: 0, at: now, answered: true });
+        self.acked = Some(Acked { version, at: now, took: Duration::ZERO });
+        true
+    }
+
+    pub(super) fn send(&mut self, version: Version, nonce: u64, at: Timestamp) {
+        self.due = Due::OnChange;
+        self.sent = Some(Sent { version, nonce, at, answered: false });
+    }
+
+    /// Notes that the name has no content now; `true` if that is news for the client.
+    pub(super) fn withdraw(&mut self) -> bool {
+        let news = self.due != Due::OnChange || self.sent.is_some();
+        self.due = Due::OnChange;
+        self.sent = None;
+        news
+    }
+
+    /// Notes the client's verdict on what was sent; `None` if it gave one before.
+    pub(super) fn answer(&mut self, error: Option<Reason>, now: Timestamp) -> Option<Duration> {
+        let sent = self.sent.as_mut().filter(|sent| !sent.answered)?;
+        sent.answered = true;
+        let (version, took) = (sent.version, now.since(sent.at));
+        match error {
+            Some(reason) => self.nacked = Some(Box::new(Nacked { version, at: now, reason })),
+            None => self.acked = Some(Acked { version, at: now, took }),
+        }
+        Some(took)
+    }
+}

@@ -1,0 +1,210 @@
+//! The live streams, and a copy of where each of their names stands.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use spiffe_bridge::clock::Timestamp;
+use spiffe_bridge::identity::Version;
+use spiffe_bridge::node::Caller;
+
+use super::nack::Reason;
+use super::request::Protocol;
+use super::slot::Slot;
+use super::subscription::Subscription;
+
+/// One stream, as the CLI and the admin API show it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct StreamStatus {
+    /// Number of the stream, counted from the start of the server.
+    pub stream: u64,
+    /// Number of its connection.
+    pub connection: u64,
+    /// The caller's process.
+    pub pid: u32,
+    /// The caller's user.
+    pub uid: u32,
+    /// How it speaks.
+    pub protocol: Protocol,
+    /// What it says of itself: node id.
+    pub node: Option<String>,
+    /// What it says of itself: cluster.
+    pub cluster: Option<String>,
+    /// When it was opened.
+    pub since: Timestamp,
+    /// Its subscriptions, by name.
+    pub names: Vec<NameStatus>,
+}
+
+/// Where a name stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NameState {
+    /// Sent, not answered.
+    Sent,
+    /// The client said that it took the version. Not that it is applied (envoy-sds.md §0.2).
+    Acknowledged,
+    /// The client refused the version.
+    Refused,
+    /// Nothing to send.
+    NotAvailable,
+}
+
+/// One subscription.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct NameStatus {
+    /// As the client spells it.
+    pub name: String,
+    /// Where the newest version stands.
+    pub state: NameState,
+    /// The version sent last.
+    pub version: Option<Version>,
+    /// When it was sent.
+    pub sent_at: Option<Timestamp>,
+    /// The version acknowledged last.
+    pub acked_version: Option<Version>,
+    /// When it was acknowledged.
+    pub acked_at: Option<Timestamp>,
+    /// From its push to its ACK.
+    pub took_ms: Option<u64>,
+    /// The last refusal.
+    pub nack: Option<NackStatus>,
+}
+
+/// One refusal.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct NackStatus {
+    /// When it came.
+    pub at: Timestamp,
+    /// What was refused.
+    pub version: Version,
+    /// Why, scrubbed.
+    pub reason: Reason,
+}
+
+/// All live streams. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StreamRegistry(Arc<Registry>);
+
+#[derive(Debug, Default)]
+struct Registry {
+    live: Mutex<BTreeMap<u64, Weak<LiveStream>>>,
+    opened: AtomicU64,
+}
+
+/// A stream, for as long as it lives; it leaves the registry when dropped.
+#[derive(Debug)]
+pub(super) struct LiveStream {
+    pub(super) id: u64,
+    pub(super) caller: Arc<Caller>,
+    since: Timestamp,
+    engine: Mutex<Subscription>,
+    registry: Arc<Registry>,
+}
+
+impl StreamRegistry {
+    /// How many streams are open.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.live().len()
+    }
+
+    /// A copy of every stream's status, by number. Locks each stream for its own copy only.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<StreamStatus> {
+        let streams: Vec<_> = self.0.live().values().filter_map(Weak::upgrade).collect();
+        streams.iter().map(|stream| stream.status()).collect()
+    }
+
+    /// Enters a stream, unless there are `max` already. `engine` is given the number of the stream.
+    pub(super) fn open(
+        &self,
+        max: usize,
+        caller: &Arc<Caller>,
+        now: Timestamp,
+        engine: impl FnOnce(u64) -> Subscription,
+    ) -> Option<Arc<LiveStream>> {
+        let mut live = self.0.live();
+        if live.len() >= max {
+            return None;
+        }
+        let id = self.0.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let stream = Arc::new(LiveStream {
+            id,
+            caller: caller.clone(),
+            since: now,
+            engine: Mutex::new(engine(id)),
+            registry: self.0.clone(),
+        });
+        live.insert(id, Arc::downgrade(&stream));
+        Some(stream)
+    }
+}
+
+impl Registry {
+    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Weak<LiveStream>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LiveStream {
+    pub(super) fn engine(&self) -> MutexGuard<'_, Subscription> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> StreamStatus {
+        let engine = self.engine();
+        StreamStatus {
+            stream: self.id,
+            connection: self.caller.connection,
+            pid: self.caller.pid,
+            uid: self.caller.uid,
+            protocol: engine.protocol(),
+            node: engine.node().map(|node| node.id.to_string()),
+            cluster: engine.node().map(|node| node.cluster.to_string()),
+            since: self.since,
+            names: engine.slots().iter().map(NameStatus::of).collect(),
+        }
+    }
+}
+
+impl Drop for LiveStream {
+    fn drop(&mut self) {
+        self.registry.live().remove(&self.id);
+    }
+}
+
+impl NameStatus {
+    fn of(slot: &Slot) -> Self {
+        let version = slot.sent.as_ref().map(|sent| sent.version);
+        let (acked, nacked) = (slot.acked.as_ref(), slot.nacked.as_deref());
+        let state = match version {
+            None => NameState::NotAvailable,
+            Some(v) if nacked.is_some_and(|nacked| nacked.version == v) => NameState::Refused,
+            Some(v) if acked.is_some_and(|acked| acked.version == v) => NameState::Acknowledged,
+            Some(_) => NameState::Sent,
+        };
+        Self {
+            name: slot.name.to_string(),
+            state,
+            version,
+            sent_at: slot.sent.as_ref().map(|sent| sent.at),
+            acked_version: acked.map(|acked| acked.version),
+            acked_at: acked.map(|acked| acked.at),
+            took_ms: acked.map(|acked| u64::try_from(acked.took.as_millis()).unwrap_or(u64::MAX)),
+            nack: nacked.map(|nacked| NackStatus {
+                at: nacked.at,
+                version: nacked.version,
+                reason: nacked.reason,
+            }),
+        }
+    }
+}
+
+impl Subscription {
+    /// A copy of where each name stands.
+    #[must_use]
+    pub fn names(&self) -> Vec<NameStatus> {
+        self.slots().iter().map(NameStatus::of).collect()
+    }
+}

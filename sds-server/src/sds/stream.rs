@@ -1,0 +1,238 @@
+//! One stream: a response body that hears its client and yields ready frames while there is room for them.
+//!
+//! The HTTP/2 library asks for a frame only when the client's window is open. So there is no task and no queue;
+//! whatever changed in between, the next frame is of the newest state.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::Stream as _;
+use http::HeaderMap;
+use http_body::{Body, Frame as BodyFrame};
+use spiffe_bridge::clock::Clock;
+use spiffe_bridge::node::{EndReason, Session, SessionState};
+use tokio_stream::wrappers::WatchStream;
+use tonic::Status;
+
+use super::frame::{FrameError, Reader};
+use super::limits::Limits;
+use super::metrics::{Event, Metrics, RefusedFor};
+use super::request::{Heard, Protocol, Refusal, Request};
+use super::status::LiveStream;
+use super::subscription::Response;
+use super::{delta, sotw};
+
+/// Chunks of a client that are handled in one poll: the other streams of the connection have their turn too.
+const CHUNKS_PER_POLL: usize = 16;
+
+/// The body of a response: empty, or a live stream.
+pub struct Frames<B>(Option<Box<Live<B>>>);
+
+struct Live<B> {
+    requests: B,
+    reader: Reader,
+    session: WatchStream<SessionState>,
+    state: SessionState,
+    /// The second half of a frame: the content that all streams share.
+    content: Option<Bytes>,
+    stream: Arc<LiveStream>,
+    protocol: Protocol,
+    env: Environment,
+}
+
+/// What every stream is given.
+#[derive(Clone)]
+pub(super) struct Environment {
+    pub(super) clock: Clock,
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+}
+
+impl<B> Default for Frames<B> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<B> Frames<B> {
+    pub(super) fn open(requests: B, session: &Session, stream: Arc<LiveStream>, env: Environment) -> Self {
+        let protocol = stream.engine().protocol();
+        env.metrics.record(Event::Opened(protocol));
+        Self(Some(Box::new(Live {
+            requests,
+            reader: Reader::default(),
+            session: WatchStream::new(session.state()),
+            state: SessionState::ExpectAttestation,
+            content: None,
+            stream,
+            protocol,
+            env,
+        })))
+    }
+}
+
+impl<B> Body for Frames<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Bytes>, Self::Error>>> {
+        let Some(live) = &mut self.0 else { return Poll::Ready(None) };
+        let frame = match ready!(live.poll(cx)) {
+            Ok(data) => BodyFrame::data(data),
+            Err(status) => {
+                self.0 = None;
+                BodyFrame::trailers(trailers(&status))
+            }
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+fn trailers(status: &Status) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    // Fails for a header that cannot be written; tonic escapes what it writes.
+    if status.add_header(&mut map).is_err() {
+        map.insert("grpc-status", http::HeaderValue::from_static("13")); // INTERNAL
+    }
+    map
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Live<B> {
+    /// The next bytes to send, or how the stream ends.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+        if let Some(content) = self.content.take() {
+            return Poll::Ready(Ok(content));
+        }
+        for _ in 0..CHUNKS_PER_POLL {
+            self.watch(cx)?;
+            // Speaking comes before hearing: what a client asks cannot pile up while it does not read.
+            if let Some(response) = self.say() {
+                self.env.metrics.record(Event::Sent(self.protocol));
+                let frame = match self.protocol {
+                    Protocol::Sotw => sotw::encode(&response),
+                    Protocol::Delta => delta::encode(&response),
+                };
+                tracing::debug!(stream = self.stream.id, ?response, "sent");
+                self.content = frame.content;
+                return Poll::Ready(Ok(frame.head));
+            }
+            match self.reader.next(self.env.limits.message_bytes) {
+                Ok(Some(message)) => self.hear(message)?,
+                Ok(None) => match ready!(Pin::new(&mut self.requests).poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        if let Ok(chunk) = frame.into_data() {
+                            self.reader.push(chunk);
+                        }
+                    }
+                    Some(Err(_)) => return Poll::Ready(Err(Status::cancelled("the request was reset"))),
+                    None if self.reader.is_within_message() => {
+                        return Poll::Ready(Err(Status::invalid_argument(
+                            "the request ends within a message",
+                        )));
+                    }
+                    None => return Poll::Ready(Err(Status::ok(""))),
+                },
+                Err(error) => return Poll::Ready(Err(self.refused(RefusedFor::Message, of_frame(error)))),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Follows the session; `Err` when it has ended.
+    fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
+        while let Poll::Ready(state) = Pin::new(&mut self.session).poll_next(cx) {
+            // Nobody writes the session any more: as when the server shuts down.
+            self.state = state.unwrap_or(SessionState::Ended(EndReason::Draining));
+            if let SessionState::Ended(reason) = &self.state {
+                let reason = *reason;
+                return Err(self.refused(RefusedFor::Session, of_end(reason)));
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self) -> Option<Response> {
+        // Until the caller is known nothing is said, not even that a name is not available.
+        let SessionState::Serving(update) = &self.state else { return None };
+        self.stream.engine().next(update, self.env.clock.now())
+    }
+
+    fn hear(&mut self, message: Bytes) -> Result<(), Status> {
+        let request = match self.protocol {
+            Protocol::Sotw => sotw::decode(message),
+            Protocol::Delta => delta::decode(message),
+        };
+        let now = self.env.clock.now();
+        let handle = |request: Request| {
+            let error = request.error;
+            self.stream.engine().request(request, now).map(|heard| (heard, error))
+        };
+        match request.and_then(handle) {
+            Ok((heard, error)) => {
+                self.env.metrics.record(Event::Heard(self.protocol, heard));
+                if let (Heard::Nacked(_), Some(reason)) = (heard, error) {
+                    let (stream, pid) = (self.stream.id, self.stream.caller.pid);
+                    tracing::warn!(stream, pid, ?reason, "the client refused a secret");
+                }
+                Ok(())
+            }
+            Err(refusal) => {
+                let (reason, status) = of_refusal(&refusal);
+                Err(self.refused(reason, status))
+            }
+        }
+    }
+
+    fn refused(&self, reason: RefusedFor, status: Status) -> Status {
+        self.env.metrics.record(Event::Refused(reason));
+        let (stream, pid) = (self.stream.id, self.stream.caller.pid);
+        tracing::info!(stream, pid, reason = status.message(), "stream ended");
+        status
+    }
+}
+
+impl<B> Drop for Live<B> {
+    fn drop(&mut self) {
+        self.env.metrics.record(Event::Closed(self.protocol));
+    }
+}
+
+/// Envoy logs the message of every status but Unavailable (envoy-sds.md §2.4): it tells the operator what to do.
+fn of_end(reason: EndReason) -> Status {
+    match reason {
+        EndReason::Draining => Status::unavailable(reason.to_string()),
+        _ => Status::permission_denied(reason.to_string()),
+    }
+}
+
+fn of_frame(error: FrameError) -> Status {
+    match error {
+        FrameError::Compressed => Status::unimplemented(error.to_string()),
+        FrameError::Flag(_) => Status::invalid_argument(error.to_string()),
+        FrameError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
+    }
+}
+
+fn of_refusal(refusal: &Refusal) -> (RefusedFor, Status) {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::TooManyNames { .. } => (RefusedFor::Names, Status::resource_exhausted(text)),
+        Refusal::Undecodable => (RefusedFor::Message, Status::invalid_argument(text)),
+        Refusal::TypeUrl | Refusal::NodeChanged | Refusal::NodeTooLong => {
+            (RefusedFor::Contract, Status::invalid_argument(text))
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The engine of a stream, SotW or delta: what its client wants, has been sent, and has said to it.
+//!
+//! Pure: no I/O, no clock. Level-triggered: [`Subscription::next`] compares what the caller holds now with what
+//! the client was sent, so that a client which reads late gets the newest state and nothing in between.
+//!
+//! A nonce is current while it is the newest of its name, or of the stream. What SotW ignores is therefore
+//! always followed by a response that the client has yet to answer, with all its names. XD-10.
+
+use std::sync::{Arc, Weak};
+
+use spiffe_bridge::clock::Timestamp;
+use spiffe_bridge::identity::WorkloadUpdate;
+
+use super::limits::Limits;
+use super::names::MAX_NAME_BYTES;
+use super::request::{Heard, MAX_NODE_BYTES, Names, Node, Nonce, Protocol, Refusal, Request};
+use super::secret::{Lookup, Resource, TYPE_URL, look_up};
+use super::slot::{Due, Slot};
+
+/// Names in one list of what is not available, in bytes: Envoy takes messages of 4 MB and more, and there is
+/// always a next one.
+const REMOVED_BYTES: usize = 64 * 1024;
+
+/// What one stream is to send next.
+#[derive(Debug)]
+pub enum Response {
+    /// One secret: with several in a response, one that is refused takes its siblings with it (envoy-sds.md §0.5).
+    Secret {
+        /// Fresh.
+        nonce: Nonce,
+        /// What to send.
+        resource: Arc<Resource>,
+    },
+    /// Delta only: these names have no content for this caller. XD-19.
+    Removed {
+        /// Fresh.
+        nonce: Nonce,
+        /// Each once.
+        names: Vec<Box<str>>,
+    },
+}
+
+/// The state of one stream.
+#[derive(Debug)]
+pub struct Subscription {
+    protocol: Protocol,
+    max_names: usize,
+    salt: u64,
+    issued: u64,
+    node: Option<Box<Node>>,
+    heard_first: bool,
+    /// Delta: `*` was subscribed. It brings nothing (XD-15), but changes what an unsubscription is due (XD-16).
+    wildcard: bool,
+    /// Sorted by name.
+    slots: Vec<Slot>,
+    /// Delta: not available and not remembered.
+    unheld: Vec<Box<str>>,
+    /// The slot to look at next, and how many have not been looked at since anything changed.
+    cursor: usize,
+    unseen: usize,
+    /// What the slots were compared with; weak, so that a stream which nobody reads keeps no old key alive.
+    seen: Weak<WorkloadUpdate>,
+    held: u64,
+}
+
+impl Subscription {
+    /// A stream on which nothing has been said. `salt` is to differ from stream to stream.
+    #[must_use]
+    pub fn new(protocol: Protocol, limits: &Limits, salt: u64) -> Self {
+        Self {
+            protocol,
+            max_names: limits.names,
+            salt,
+            issued: 0,
+            node: None,
+            heard_first: false,
+            wildcard: false,
+            slots: Vec::new(),
+            unheld: Vec::new(),
+            cursor: 0,
+            unseen: 0,
+            seen: Weak::new(),
+            held: 0,
+        }
+    }
+
+    /// Takes in what the client says.
+    ///
+    /// # Errors
+    /// A [`Refusal`], after which the stream is to be ended.
+    pub fn request(&mut self, request: Request, now: Timestamp) -> Result<Heard, Refusal> {
+        // An absent one is implied by the service. XD-02.
+        if !request.type_url.is_empty() && request.type_url != TYPE_URL {
+            return Err(Refusal::TypeUrl);
+        }
+        self.settle_node(request.node)?;
+        let first = !std::mem::replace(&mut self.heard_first, true);
+        let heard = self.settle_answer(&request.nonce, request.error, now);
+        match request.names {
+            // On the first request nothing newer can be on its way, so its names count even beside the nonce of
+            // an earlier stream; the nonce does not (XD-04).
+            Names::All(names) if heard != Heard::Stale || first => self.replace(names)?,
+            Names::All(_) => {} // XD-10
+            Names::Change { subscribe, unsubscribe, held } => {
+                self.unsubscribe(unsubscribe);
+                // XD-23: said on the first request of a stream only.
+                self.subscribe(subscribe, if first { held } else { Vec::new() })?; // XD-11
+            }
+        }
+        Ok(heard)
+    }
+
+    /// What to send now, if anything, to a client that holds nothing newer than `update`. To be called when there
+    /// is room for it, until it returns `None`.
+    pub fn next(&mut self, update: &Arc<WorkloadUpdate>, now: Timestamp) -> Option<Response> {
+        if !std::ptr::eq(self.seen.as_ptr(), Arc::as_ptr(update)) {
+            self.seen = Arc::downgrade(update);
+            self.unseen = self.slots.len();
+        }
+        if let Some(names) = self.take_unheld() {
+            return Some(Response::Removed { nonce: self.nonce(), names });
+        }
+        let (mut gone, mut bytes) = (Vec::new(), 0);
+        while self.unseen > 0 && bytes < REMOVED_BYTES {
+            let count = self.issued + 1;
+            let at = if self.cursor < self.slots.len() { self.cursor } else { 0 };
+            let Some(slot) = self.slots.get_mut(at) else { break };
+            match look_up(update, &slot.name, now) {
+                Lookup::Available(resource) => {
+                    if slot.holds(&resource, now) {
+                        self.held += 1;
+                    } else if slot.wants(&resource) {
+                        if !gone.is_empty() {
+                            break; // first what is gone; this slot is looked at again
+                        }
+                        slot.send(resource.version(), count, now);
+                        self.step(at);
+                        return Some(Response::Secret { nonce: self.nonce(), resource });
+                    }
+                }
+                // A withheld secret is not taken from a client that has a good one (invariant 3).
+                Lookup::Withheld if slot.sent.is_some() => {}
+                Lookup::NotAvailable | Lookup::Withheld => {
+                    // SotW has no word for it: silent, and remembered. XD-20.
+                    if slot.withdraw() && self.protocol == Protocol::Delta {
+                        bytes += slot.name.len() + 8;
+                        gone.push(slot.name.clone());
+                    }
+                }
+            }
+            self.step(at);
+        }
+        (!gone.is_empty()).then(|| Response::Removed { nonce: self.nonce(), names: gone })
+    }
+
+    /// The protocol it speaks.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Who the client says it is.
+    #[must_use]
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_deref()
+    }
+
+    /// Names that were not sent, because the client proved to hold their current version. XD-23.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    fn nonce(&mut self) -> Nonce {
+        self.issued += 1;
+        Nonce { salt: self.salt, count: self.issued }
+    }
+
+    fn step(&mut self, at: usize) {
+        self.cursor = at + 1;
+        self.unseen -= 1;
+    }
+
+    fn look_again(&mut self) {
+        self.unseen = self.slots.len();
+    }
+
+    /// XD-03
+    fn settle_node(&mut self, node: Option<Node>) -> Result<(), Refusal> {
+        let Some(node) = node else { return Ok(()) };
+        if node.id.len() > MAX_NODE_BYTES || node.cluster.len() > MAX_NODE_BYTES {
+            return Err(Refusal::NodeTooLong);
+        }
+        match &self.node {
+            Some(known) if known.id != node.id => Err(Refusal::NodeChanged),
+            Some(_) => Ok(()),
+            None => {
+                self.node = Some(Box::new(node));
+                Ok(())
+            }
+        }
+    }
+
+    /// XD-05: the presence of an error is the verdict.
+    fn settle_answer(&mut self, nonce: &str, error: Option<super::nack::Reason>, now: Timestamp) -> Heard {
+        if nonce.is_empty() {
+            return Heard::Asked;
+        }
+        let Some(count) = Nonce::count_in(nonce, self.salt).filter(|count| (1..=self.issued).contains(count))
+        else {
+            return Heard::Stale;
+        };
+        let of_slot = |slot: &&mut Slot| slot.sent.as_ref().is_some_and(|sent| sent.nonce == count);
+        match (self.slots.iter_mut().find(of_slot), error) {
+            (Some(slot), error) => match (slot.answer(error, now), error) {
+                (Some(_), Some(reason)) => Heard::Nacked(reason.kind),
+                (Some(took), None) => Heard::Acked(took),
+                (None, _) => Heard::Repeated,
+            },
+            // Of a name that has gone since, or of a list of what is not available.
+            (None, _) if count == self.issued => Heard::Repeated,
+            (None, _) => Heard::Stale,
+        }
+    }
+
+    /// SotW: the list replaces the one before it (XD-09); an empty one ends them all (XD-14).
+    fn replace(&mut self, mut names: Vec<String>) -> Result<(), Refusal> {
+        names.retain(|name| name.len() <= MAX_NAME_BYTES && name != "*"); // can mean nothing, not remembered
+        names.sort_unstable();
+        names.dedup(); // XD-18
+        if names.len() > self.max_names {
+            return Err(Refusal::TooManyNames { max: self.max_names });
+        }
+        if names.iter().map(String::as_str).eq(self.slots.iter().map(|slot| &*slot.name)) {
+            return Ok(()); // an ACK
+        }
+        let mut old = std::mem::take(&mut self.slots).into_iter().peekable();
+        self.slots.reserve_exact(names.len());
+        for name in names {
+            while old.next_if(|slot| *slot.name < *name).is_some() {}
+            let slot = old.next_if(|slot| *slot.name == *name);
+            self.slots.push(slot.unwrap_or_else(|| Slot::new(name.into()))); // XD-12
+        }
+        self.look_again();
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, mut names: Vec<String>) {
+        if names.is_empty() {
+            return;
+        }
+        names.sort_unstable();
+        let listed = |name: &str| names.binary_search_by(|n| n.as_str().cmp(name)).is_ok();
+        if listed("*") {
+            self.wildcard = false;
+        }
+        // XD-16: it would still be held by `*`, and by that we have nothing. XD-17: other names are no error.
+        for slot in self.slots.extract_if(.., |slot| listed(&slot.name)) {
+            if self.wildcard {
+                self.unheld.push(slot.name);
+            }
+        }
+        self.look_again();
+    }
+
+    fn subscribe(&mut self, mut names: Vec<String>, held: Vec<(String, String)>) -> Result<(), Refusal> {
+        if names.is_empty() {
+            return Ok(()); // XD-15: not a wildcard
+        }
+        names.sort_unstable();
+        names.dedup(); // XD-18
+        let mut fresh = Vec::new();
+        for name in names {
+            if name == "*" {
+                self.wildcard = true;
+            } else if name.len() > MAX_NAME_BYTES {
+                self.unheld.push(name.into()); // can mean nothing: answered, not remembered
+            } else if let Ok(at) = self.slots.binary_search_by(|slot| (*slot.name).cmp(&name)) {
+                if let Some(slot) = self.slots.get_mut(at) {
+                    slot.due = Due::Now; // XD-13
+                }
+            } else {
+                fresh.push(Slot::new(name.into()));
+            }
+        }
+        if self.slots.len() + fresh.len() > self.max_names {
+            return Err(Refusal::TooManyNames { max: self.max_names });
+        }
+        for (name, version) in held {
+            if let Ok(at) = fresh.binary_search_by(|slot| (*slot.name).cmp(&name))
+                && let Some(slot) = fresh.get_mut(at)
+            {
+                slot.due = Due::Claimed(version.into());
+            }
+        }
+        self.slots.reserve_exact(fresh.len());
+        self.slots.append(&mut fresh);
+        self.slots.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        self.look_again();
+        Ok(())
+    }
+
+    /// The next list of names that are not available and not remembered; each once (XD-18), and none that has
+    /// been subscribed again since.
+    fn take_unheld(&mut self) -> Option<Vec<Box<str>>> {
+        let mut names = std::mem::take(&mut self.unheld);
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| self.slots.binary_search_by(|slot| slot.name.cmp(name)).is_err());
+        let mut bytes = 0;
+        let fits = names.iter().take_while(|name| {
+            bytes += name.len() + 8;
+            bytes <= REMOVED_BYTES
+        });
+        let count = fits.count().max(1).min(names.len());
+        self.unheld = names.split_off(count);
+        (!names.is_empty()).then_some(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_of_one_name_is_small() {
+        assert!(size_of::<Subscription>() + size_of::<Slot>() + size_of::<Node>() <= 500);
+    }
+}

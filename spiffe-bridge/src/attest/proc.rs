@@ -1,0 +1,122 @@
+//! /proc/PID, read: stat, status, exe and ns. proc(5). What it says is of whoever has the pid just then.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+/// Device and inode.
+pub(super) type File = (u64, u64);
+
+/// Effective user and group, and the supplementary groups, sorted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Credentials {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+}
+
+/// A program as it was put into memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) executable: File,
+    pub(super) layout: Layout,
+}
+
+/// Where execve put code, stack and arguments: each exec draws the places anew (ASLR), of the same binary too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layout {
+    code: u64,
+    stack: u64,
+    arguments: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Stat {
+    pub(super) start_time: u64,
+    pub(super) layout: Layout,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Namespaces {
+    pub(super) user: File,
+    pub(super) mount: File,
+    pub(super) pid: File,
+}
+
+pub(super) fn stat(pid: u32) -> io::Result<Stat> {
+    parse_stat(&read(pid, "stat")?).ok_or_else(unexpected)
+}
+
+pub(super) fn credentials(pid: u32) -> io::Result<Credentials> {
+    parse_status(&read(pid, "status")?).ok_or_else(unexpected)
+}
+
+/// The file that is executed, whatever its name is now.
+pub(super) fn executable(pid: u32) -> io::Result<File> {
+    identify(&format!("/proc/{pid}/exe"))
+}
+
+pub(super) fn namespaces(pid: u32) -> io::Result<Namespaces> {
+    let of = |kind| identify(&format!("/proc/{pid}/ns/{kind}"));
+    Ok(Namespaces { user: of("user")?, mount: of("mnt")?, pid: of("pid")? })
+}
+
+fn identify(path: &str) -> io::Result<File> {
+    fs::metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
+/// The text of a file in /proc/PID. Names in it are the process's own choice, and may be any bytes.
+fn read(pid: u32, file: &str) -> io::Result<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{file}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn unexpected() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not in the form that proc(5) describes")
+}
+
+/// proc_pid_stat(5), fields 22, 26, 28 and 48.
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The second field is the process's name in parentheses, which may hold any character: the last ')' ends it.
+    let (_, rest) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let layout = Layout { code: field(26)?, stack: field(28)?, arguments: field(48)? };
+    Some(Stat { start_time: field(22)?, layout })
+}
+
+/// proc_pid_status(5): `Uid` and `Gid` are real, effective, saved and file system ids.
+fn parse_status(text: &str) -> Option<Credentials> {
+    // The first line is the process's name, with line ends escaped: it cannot pass for another line.
+    let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let effective = |key| line(key)?.split_ascii_whitespace().nth(1)?.parse().ok();
+    let groups = line("Groups")?.split_ascii_whitespace().map(|id| id.parse().ok());
+    let mut groups: Vec<u32> = groups.collect::<Option<_>>()?;
+    groups.sort_unstable();
+    Some(Credentials { uid: effective("Uid")?, gid: effective("Gid")?, groups })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_full_of_parentheses_does_not_shift_the_fields() {
+        let numbers: Vec<String> = (4..=52).map(|n| n.to_string()).collect();
+        for name in ["sh", "a) R 1 (b", ")", "with space"] {
+            let stat = parse_stat(&format!("7 ({name}) S {}", numbers.join(" "))).unwrap();
+            assert_eq!(stat.start_time, 22);
+            assert_eq!(stat.layout, Layout { code: 26, stack: 28, arguments: 48 });
+        }
+        assert!(parse_stat("7 (sh) S 1 2").is_none());
+        assert!(parse_stat("").is_none());
+    }
+
+    #[test]
+    fn credentials_are_the_effective_ones() {
+        let text = "Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t30 10 20 \n";
+        let expected = Credentials { uid: 2, gid: 6, groups: vec![10, 20, 30] };
+        assert_eq!(parse_status(text), Some(expected));
+        assert_eq!(parse_status("Name:\tx\nUid:\t1\t2\t3\t4\n"), None);
+    }
+}

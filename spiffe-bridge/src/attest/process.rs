@@ -1,0 +1,113 @@
+//! A process at the other end of a connection, held so that its pid cannot come to mean another.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::proc::{self, Credentials, Image, Namespaces};
+use super::{AttestError, Changed};
+
+/// What the kernel shows for a user or group that the server's user namespace does not have.
+pub(super) const OVERFLOW_ID: u32 = 65534;
+
+/// A process that connected, as the kernel told. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Its id in the server's PID namespace.
+    pub pid: u32,
+    /// Its effective user when it connected.
+    pub uid: u32,
+    /// Its effective group when it connected.
+    pub gid: u32,
+    pidfd: Arc<OwnedFd>,
+    /// In clock ticks since boot. Tells the processes apart that have had one pid.
+    start_time: u64,
+}
+
+impl Process {
+    /// The process of a peer: `pid`, `uid`, `gid` from SO_PEERCRED, `pidfd` from SO_PEERPIDFD.
+    ///
+    /// Without a pidfd (kernels before 6.5) one is opened by pid: a process that died since it
+    /// connected, and whose pid is taken already, is then taken for its successor. The check of the
+    /// user and group stands against that alone.
+    ///
+    /// # Errors
+    /// [`AttestError`] if the process is not visible, has ids without meaning, or is gone.
+    pub fn from_peer(pid: u32, uid: u32, gid: u32, pidfd: Option<OwnedFd>) -> Result<Self, AttestError> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(AttestError::NotVisible)?;
+        for id in [uid, gid] {
+            if id == OVERFLOW_ID || id == u32::MAX {
+                return Err(AttestError::Unmapped { id });
+            }
+        }
+        let pidfd = match pidfd {
+            Some(pidfd) => pidfd,
+            None => pidfd_open(raw, PidfdFlags::empty()).map_err(|e| of(pid, "the pidfd", e.into()))?,
+        };
+        let start_time = proc::stat(pid).map_err(|e| of(pid, "/proc/PID/stat", e))?.start_time;
+        let process = Self { pid, uid, gid, pidfd: Arc::new(pidfd), start_time };
+        process.alive()?;
+        Ok(process)
+    }
+
+    /// Becomes readable when the process exits.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Refuses a process that has exited, reaped or not.
+    pub(super) fn alive(&self) -> Result<(), AttestError> {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        match poll(&mut fds, Some(&Timespec::default())) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(AttestError::Changed(Changed::Exited)),
+            Err(e) => Err(of(self.pid, "the pidfd", e.into())),
+        }
+    }
+
+    /// Its credentials now.
+    ///
+    /// Refuses those that are not the ones it connected with.
+    pub(super) fn credentials(&self) -> Result<Credentials, AttestError> {
+        let credentials = proc::credentials(self.pid).map_err(|e| self.failed("/proc/PID/status", e))?;
+        if (credentials.uid, credentials.gid) == (self.uid, self.gid) {
+            return Ok(credentials);
+        }
+        self.alive()?;
+        Err(AttestError::Changed(Changed::Credentials))
+    }
+
+    /// What tells one program that it runs from the next.
+    pub(super) fn image(&self) -> Result<Image, AttestError> {
+        let stat = proc::stat(self.pid).map_err(|e| self.failed("/proc/PID/stat", e))?;
+        if stat.start_time != self.start_time {
+            return Err(AttestError::Changed(Changed::Exited)); // Its pid is another's now.
+        }
+        let executable = proc::executable(self.pid).map_err(|e| self.failed("/proc/PID/exe", e))?;
+        Ok(Image { executable, layout: stat.layout })
+    }
+
+    pub(super) fn namespaces(&self) -> Result<Namespaces, AttestError> {
+        proc::namespaces(self.pid).map_err(|e| self.failed("/proc/PID/ns", e))
+    }
+
+    /// A read that failed: because the process is gone, or for a reason that says nothing about it.
+    pub(super) fn failed(&self, what: &'static str, source: io::Error) -> AttestError {
+        match self.alive() {
+            Err(gone) => gone,
+            Ok(()) => AttestError::Unknown { what, pid: self.pid, source },
+        }
+    }
+}
+
+/// As [`Process::failed`], where there is no pidfd yet.
+fn of(pid: u32, what: &'static str, source: io::Error) -> AttestError {
+    match source.raw_os_error() {
+        Some(libc::ESRCH | libc::ENOENT) => AttestError::Changed(Changed::Exited),
+        _ => AttestError::Unknown { what, pid, source },
+    }
+}

@@ -1,0 +1,3 @@
+//! Attestors of workloads: one file each.
+
+pub(super) mod unix;

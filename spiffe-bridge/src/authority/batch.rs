@@ -1,0 +1,217 @@
+//! One batch: check and build, reserve, sign, record, answer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use data_encoding::BASE64;
+use rustls_pki_types::CertificateDer;
+use serde_json::json;
+use tracing::Instrument;
+
+use super::{Issued, Job, LeafRequest, Shared, SignError, state, validity};
+use crate::audit::Event;
+use crate::identity::{MAX_ID_BYTES, Revision, Serial, SpiffeId};
+use crate::keys::PublicKey;
+use crate::store::{Compare, Transaction, Write};
+use crate::x509::{DnsNames, Leaf, Validity, assemble, random_serial};
+
+/// Batches beyond this go to a thread for blocking work; below it, handing over costs more.
+const INLINE: usize = 8;
+
+/// A leaf that may be signed, once it is reserved.
+struct Prepared {
+    job: Job,
+    serial: Serial,
+    validity: Validity,
+    tbs: Vec<u8>,
+}
+
+/// A leaf that may go out, once it is recorded.
+struct Signed {
+    prepared: Prepared,
+    certificate: CertificateDer<'static>,
+    event: Event,
+}
+
+/// Issues `jobs` and answers each of them.
+pub(super) async fn issue(shared: Arc<Shared>, jobs: Vec<Job>) {
+    let span = tracing::debug_span!("issue", leaves = jobs.len());
+    metrics::histogram!("countersign_issuer_batch_leaves").record(jobs.len() as f64);
+    async move {
+        let Some(prepared) = compute(jobs, {
+            let s = shared.clone();
+            move |jobs| prepare_all(&s, jobs)
+        })
+        .await
+        else {
+            return;
+        };
+        if prepared.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        if let Err(error) = reserve(&shared, &prepared).await {
+            return refuse_all(&shared, prepared.into_iter().map(|p| p.job), &error);
+        }
+        metrics::histogram!("countersign_issuer_reserve_seconds").record(started.elapsed());
+        let Some(mut signed) = compute(prepared, {
+            let s = shared.clone();
+            move |p| sign_all(&s, p)
+        })
+        .await
+        else {
+            return;
+        };
+        if signed.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let events =
+            signed.iter_mut().map(|s| std::mem::replace(&mut s.event, Event::new("", "", json!(null))));
+        let recorded = shared.log.append(events.collect()).await;
+        metrics::histogram!("countersign_issuer_record_seconds").record(started.elapsed());
+        match recorded {
+            Ok(revision) => answer_all(&shared, signed, revision),
+            Err(error) => refuse_all(&shared, signed.into_iter().map(|s| s.prepared.job), &error.into()),
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+/// Runs `work` where it does not hold up the runtime. `None` if it broke off: the answers are then
+/// dropped, and their callers told that the authority has stopped.
+async fn compute<T: Send + 'static, U: Send + 'static>(
+    items: Vec<T>,
+    work: impl FnOnce(Vec<T>) -> Vec<U> + Send + 'static,
+) -> Option<Vec<U>> {
+    if items.len() <= INLINE {
+        return Some(work(items));
+    }
+    let done = tokio::task::spawn_blocking(move || work(items)).await;
+    done.inspect_err(|error| tracing::error!(%error, "a batch of signatures broke off")).ok()
+}
+
+/// Builds what passes, and answers what does not.
+fn prepare_all(shared: &Shared, jobs: Vec<Job>) -> Vec<Prepared> {
+    let prepare = |job: Job| {
+        if job.answer.is_closed() {
+            return None; // Nobody waits for it any more.
+        }
+        match build(shared, &job.request) {
+            Ok((serial, validity, tbs)) => Some(Prepared { job, serial, validity, tbs }),
+            Err(error) => {
+                refuse(shared, job, error);
+                None
+            }
+        }
+    };
+    jobs.into_iter().filter_map(prepare).collect()
+}
+
+/// Checks a request and builds its TBSCertificate.
+fn build(shared: &Shared, request: &LeafRequest) -> Result<(Serial, Validity, Vec<u8>), SignError> {
+    check_id(shared, &request.spiffe_id)?;
+    let dns_names = DnsNames::parse(&request.dns_names)?;
+    let public_key = PublicKey::from_spki(&request.spki)?;
+    // A leaf for the root's key would authenticate whoever signs as the authority. PK-19.
+    if public_key == shared.root.public_key {
+        return Err(SignError::AuthorityKey);
+    }
+    let config = &shared.config;
+    let lifetime = request.lifetime.unwrap_or(config.leaf_lifetime).min(config.longest_leaf_lifetime);
+    if lifetime.as_secs() == 0 {
+        return Err(SignError::TooShort);
+    }
+    let (now, root) = (shared.clock.now(), shared.root.validity);
+    let expired = || SignError::RootNotValid { now, not_before: root.not_before, not_after: root.not_after };
+    let validity = validity::clip(now, lifetime, config.backdate, root).ok_or_else(expired)?;
+    let serial = random_serial()?;
+    let spiffe_id = &request.spiffe_id;
+    let leaf = Leaf { serial: &serial, validity, public_key: &public_key, spiffe_id, dns_names: &dns_names };
+    let tbs = shared.template.tbs(&leaf)?;
+    Ok((serial, validity, tbs))
+}
+
+fn check_id(shared: &Shared, id: &SpiffeId) -> Result<(), SignError> {
+    if *id.trust_domain() != shared.config.trust_domain {
+        let trust_domain = shared.config.trust_domain.to_string();
+        return Err(SignError::OtherTrustDomain { spiffe_id: id.to_string(), trust_domain });
+    }
+    if id.path().is_empty() {
+        return Err(SignError::NoPath); // X509-SVID §3.1
+    }
+    match id.to_string().len() {
+        len if len > MAX_ID_BYTES => Err(SignError::TooLong { len }), // SPIFFE-ID §2.3
+        _ => Ok(()),
+    }
+}
+
+/// Makes every serial and TBSCertificate of the batch durable, in one record. PK-02.
+async fn reserve(shared: &Shared, prepared: &[Prepared]) -> Result<(), SignError> {
+    let name = random_serial()?;
+    let leaves = prepared.iter().map(|p| (&p.serial, p.validity.not_after, p.tbs.as_slice()));
+    let write = state::reservation(name.octets(), leaves);
+    let compares = match &write {
+        Write::Put { key, .. } | Write::Delete { key } => vec![Compare::Absent(key.clone())],
+    };
+    shared.store.transact(Transaction { compares, writes: vec![write] }).await?;
+    Ok(())
+}
+
+/// Signs what is reserved, and answers where the key manager fails.
+fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<Signed> {
+    let sign = |prepared: Prepared| match shared.keys.sign(&shared.key, &prepared.tbs) {
+        Ok(signature) => {
+            let certificate = assemble(&prepared.tbs, &signature);
+            let event = issued(&prepared, &signature);
+            Some(Signed { prepared, certificate, event })
+        }
+        Err(error) => {
+            refuse(shared, prepared.job, error.into());
+            None
+        }
+    };
+    prepared.into_iter().filter_map(sign).collect()
+}
+
+/// The audit record: with the reservation's TBSCertificate, the signature gives back the certificate.
+fn issued(prepared: &Prepared, signature: &[u8]) -> Event {
+    let detail = json!({
+        "serial": prepared.serial,
+        "not_before": prepared.validity.not_before,
+        "not_after": prepared.validity.not_after,
+        "signature": BASE64.encode(signature),
+    });
+    Event::new("svid.issued", prepared.job.request.spiffe_id.to_string(), detail)
+}
+
+fn answer_all(shared: &Shared, signed: Vec<Signed>, revision: Revision) {
+    let count = signed.len() as u64;
+    shared.issued.fetch_add(count, Ordering::Relaxed);
+    metrics::counter!("countersign_svids_issued_total", "kind" => "x509").increment(count);
+    if shared.last_error.load().is_some() {
+        shared.last_error.store(None);
+    }
+    for Signed { prepared: Prepared { job, serial, validity, .. }, certificate, .. } in signed {
+        let Validity { not_before, not_after } = validity;
+        tracing::debug!(spiffe_id = %job.request.spiffe_id, %serial, %not_after, "issued");
+        let issued = Issued { chain: vec![certificate], serial, not_before, not_after, revision };
+        let _ = job.answer.send(Ok(issued)); // Its caller may have gone; the record stands.
+    }
+}
+
+fn refuse_all(shared: &Shared, jobs: impl Iterator<Item = Job>, error: &SignError) {
+    tracing::error!(%error, cause = std::error::Error::source(error).map(tracing::field::display), "not issued");
+    jobs.for_each(|job| refuse(shared, job, error.clone()));
+}
+
+fn refuse(shared: &Shared, job: Job, error: SignError) {
+    let whose = if error.is_request_fault() { "request" } else { "authority" };
+    metrics::counter!("countersign_svids_refused_total", "fault" => whose).increment(1);
+    if !error.is_request_fault() {
+        shared.last_error.store(Some(Arc::new(error.to_string())));
+    }
+    let _ = job.answer.send(Err(error));
+}

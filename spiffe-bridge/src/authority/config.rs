@@ -1,0 +1,51 @@
+//! What an authority is told, and what it is asked.
+
+use std::time::Duration;
+
+use crate::identity::{SpiffeId, TrustDomain};
+
+/// How an authority issues.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Whose SVIDs it signs. Fixed for the life of the store.
+    pub trust_domain: TrustDomain,
+    /// How long a new root is valid, from its making. A year.
+    pub root_lifetime: Duration,
+    /// How long a leaf is valid that asks for nothing else. An hour.
+    pub leaf_lifetime: Duration,
+    /// The longest that a leaf may ask for; what is longer is shortened to it. A day.
+    pub longest_leaf_lifetime: Duration,
+    /// How far notBefore lies in the past, for peers whose clocks are slow. Five minutes.
+    pub backdate: Duration,
+    /// How long the record of a reservation is kept after its last leaf has expired. Seven days.
+    pub retention: Duration,
+}
+
+impl Config {
+    /// The safe defaults for `trust_domain`.
+    #[must_use]
+    pub fn new(trust_domain: TrustDomain) -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self {
+            trust_domain,
+            root_lifetime: HOUR * 24 * 365,
+            leaf_lifetime: HOUR,
+            longest_leaf_lifetime: HOUR * 24,
+            backdate: Duration::from_secs(300),
+            retention: HOUR * 24 * 7,
+        }
+    }
+}
+
+/// What one leaf is to say. That the caller is entitled to it was decided before.
+#[derive(Debug, Clone)]
+pub struct LeafRequest {
+    /// Whom it names.
+    pub spiffe_id: SpiffeId,
+    /// DNS names besides.
+    pub dns_names: Vec<String>,
+    /// The workload's public key, SubjectPublicKeyInfo (DER).
+    pub spki: Vec<u8>,
+    /// How long it is to be valid; [`Config::leaf_lifetime`] if it does not say.
+    pub lifetime: Option<Duration>,
+}

@@ -1,0 +1,93 @@
+//! Makes the root: journal, key, certificate, record. Resumes what was cut off.
+
+use std::sync::Arc;
+
+use data_encoding::HEXLOWER;
+use serde_json::json;
+
+use super::validity::whole;
+use super::{Config, InitError, state};
+use crate::audit::{self, Event};
+use crate::clock::Clock;
+use crate::keys::{KeyError, KeyId, KeyManager};
+use crate::store::{Compare, Store, StoreError, Transaction, Write};
+use crate::x509::root::{NameConstraints, Root, self_sign};
+use crate::x509::{Validity, inspect, random_serial};
+use state::{JOURNAL, ROOT, RootRecord, Step};
+
+/// Makes the authority's root key and certificate. Only for a store that has none: a lost volume
+/// must not become a new root in silence (rotation.md, "State").
+///
+/// The step is durable before the key is made (invariant 4); run again after a crash, it goes on
+/// with the same key. Nothing else may use the audit log of this store meanwhile.
+///
+/// # Errors
+/// [`InitError`].
+pub async fn init(
+    config: &Config,
+    keys: Arc<dyn KeyManager>,
+    store: &Store,
+    clock: &Clock,
+) -> Result<(), InitError> {
+    if state::read_root(store)?.is_some() {
+        return Err(InitError::AlreadyInitialised);
+    }
+    let key = prepare(config, store).await?;
+    let now = clock.now();
+    let validity =
+        Validity { not_before: whole(now - config.backdate), not_after: whole(now + config.root_lifetime) };
+    let trust_domain = config.trust_domain.clone();
+    let certificate = tokio::task::spawn_blocking({
+        let key = key.clone();
+        move || {
+            match keys.generate(&key) {
+                // The crash came between key and certificate: nothing was signed with it that anybody has.
+                Ok(_) | Err(KeyError::Exists { .. }) => {}
+                Err(error) => return Err(InitError::Key(error)),
+            }
+            let name_constraints = NameConstraints::Unconstrained;
+            // Leaves only: no CA stands below this root. RFC 5280 §4.2.1.9.
+            let root = Root { trust_domain: &trust_domain, validity, depth: 0, name_constraints };
+            Ok(self_sign(&root, keys.as_ref(), &key)?)
+        }
+    })
+    .await
+    .map_err(|_| InitError::CutOff)??;
+
+    let log = audit::Log::open(store.clone(), clock.clone())?;
+    let trust_domain = config.trust_domain.as_str().to_owned();
+    let serial = inspect::ca(&certificate).map(|facts| facts.serial.to_string()).unwrap_or_default();
+    let detail = json!({ "key": key.as_str(), "serial": serial, "not_after": validity.not_after });
+    let mut writes = log.writes([Event::new("authority.root_created", trust_domain.as_str(), detail)]);
+    writes.push(RootRecord { trust_domain, key, certificate: certificate.to_vec() }.write());
+    writes.push(Write::Delete { key: JOURNAL.into() });
+    let compares = vec![Compare::Absent(ROOT.into())];
+    store.transact(Transaction { compares, writes }).await.map_err(taken)?;
+    Ok(())
+}
+
+/// Writes the step into the journal, or finds it there, and returns the name of the root's key.
+async fn prepare(config: &Config, store: &Store) -> Result<KeyId, InitError> {
+    let domain = config.trust_domain.as_str();
+    if let Some((Step::PrepareRoot { trust_domain, key, .. }, _)) = state::read_step(store)? {
+        return if trust_domain == domain {
+            Ok(key.parse()?)
+        } else {
+            Err(InitError::OtherTrustDomain { stored: trust_domain })
+        };
+    }
+    let tail: Vec<u8> = random_serial()?.octets().iter().skip(1).take(8).copied().collect();
+    let key: KeyId = format!("root-{}", HEXLOWER.encode(&tail)).parse()?;
+    let compares = vec![Compare::Absent(ROOT.into()), Compare::Absent(JOURNAL.into())];
+    let writes = vec![Step::prepare_root(domain, &key).write()];
+    store.transact(Transaction { compares, writes }).await.map_err(taken)?;
+    Ok(key)
+}
+
+/// Somebody else initialised this store at the same time.
+fn taken(error: StoreError) -> InitError {
+    match error {
+        StoreError::Conflict { .. } => InitError::AlreadyInitialised,
+        error => InitError::Store(error),
+    }
+}

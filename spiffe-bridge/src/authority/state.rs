@@ -1,0 +1,124 @@
+//! What the authority keeps in the store: its root, the journal, the reservations.
+
+use data_encoding::HEXLOWER;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::StateError;
+use crate::clock::Timestamp;
+use crate::identity::{Revision, Serial};
+use crate::keys::KeyId;
+use crate::store::{Store, Write};
+
+pub(super) const ROOT: &str = "authority/root";
+pub(super) const JOURNAL: &str = "authority/journal";
+/// Reservations: `authority/reserved/<last notAfter, seconds, 16 hex digits>/<random>`, so that the
+/// first to expire stand first.
+pub(super) const RESERVED: &[u8] = b"authority/reserved/";
+
+/// The active root.
+pub(super) struct RootRecord {
+    pub(super) trust_domain: String,
+    pub(super) key: KeyId,
+    pub(super) certificate: Vec<u8>,
+}
+
+/// A step that was begun and is not finished. rotation.md, "Steps".
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Step {
+    PrepareRoot { format: u32, trust_domain: String, key: String },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RootDocument {
+    format: u32,
+    trust_domain: String,
+    key: String,
+    /// DER, lower-case hexadecimal.
+    certificate: String,
+}
+
+const FORMAT: u32 = 1;
+
+impl Step {
+    pub(super) fn prepare_root(trust_domain: &str, key: &KeyId) -> Self {
+        Self::PrepareRoot { format: FORMAT, trust_domain: trust_domain.to_owned(), key: key.to_string() }
+    }
+
+    pub(super) fn write(&self) -> Write {
+        put(JOURNAL, self)
+    }
+}
+
+impl RootRecord {
+    pub(super) fn write(&self) -> Write {
+        let document = RootDocument {
+            format: FORMAT,
+            trust_domain: self.trust_domain.clone(),
+            key: self.key.to_string(),
+            certificate: HEXLOWER.encode(&self.certificate),
+        };
+        put(ROOT, &document)
+    }
+}
+
+pub(super) fn read_root(store: &Store) -> Result<Option<(RootRecord, Revision)>, StateError> {
+    let Some((document, revision)) = read::<RootDocument>(store, ROOT)? else { return Ok(None) };
+    let unknown = StateError::Unknown { key: ROOT };
+    let (Ok(certificate), Ok(key), FORMAT) =
+        (HEXLOWER.decode(document.certificate.as_bytes()), document.key.parse(), document.format)
+    else {
+        return Err(unknown);
+    };
+    Ok(Some((RootRecord { trust_domain: document.trust_domain, key, certificate }, revision)))
+}
+
+pub(super) fn read_step(store: &Store) -> Result<Option<(Step, Revision)>, StateError> {
+    match read(store, JOURNAL)? {
+        Some((Step::PrepareRoot { format, .. }, _)) if format != FORMAT => {
+            Err(StateError::Unknown { key: JOURNAL })
+        }
+        step => Ok(step),
+    }
+}
+
+/// The record of one batch: all serials, ends and to-be-signed octets. PK-02.
+///
+/// A format octet, then for each leaf: serial (length in 1 octet), notAfter in seconds (8 octets),
+/// TBSCertificate (length in 4 octets); numbers are big-endian.
+pub(super) fn reservation<'a>(
+    batch: &[u8],
+    leaves: impl Iterator<Item = (&'a Serial, Timestamp, &'a [u8])>,
+) -> Write {
+    let mut value = vec![1];
+    let mut last = Timestamp::default();
+    for (serial, not_after, tbs) in leaves {
+        last = last.max(not_after);
+        value.extend(u8::try_from(serial.octets().len()).unwrap_or_default().to_be_bytes());
+        value.extend_from_slice(serial.octets());
+        value.extend(not_after.unix_seconds().to_be_bytes());
+        value.extend(u32::try_from(tbs.len()).unwrap_or_default().to_be_bytes());
+        value.extend_from_slice(tbs);
+    }
+    let name = format!("{:016x}/{}", last.unix_seconds(), HEXLOWER.encode(batch));
+    Write::Put { key: [RESERVED, name.as_bytes()].concat(), value }
+}
+
+/// When the last leaf of a reservation expires; `None` for a key that is not one's.
+pub(super) fn reservation_ends(key: &[u8]) -> Option<Timestamp> {
+    let seconds = str::from_utf8(key.strip_prefix(RESERVED)?.get(..16)?).ok()?;
+    u64::from_str_radix(seconds, 16).ok().map(Timestamp::from_unix_seconds)
+}
+
+fn put(key: &str, value: &impl Serialize) -> Write {
+    // Structs of texts and numbers always serialise; what did not would be refused when read.
+    Write::Put { key: key.into(), value: serde_json::to_vec(value).unwrap_or_default() }
+}
+
+fn read<T: DeserializeOwned>(store: &Store, key: &'static str) -> Result<Option<(T, Revision)>, StateError> {
+    let Some(stored) = store.get(key.as_bytes())? else { return Ok(None) };
+    let value = serde_json::from_slice(&stored.value).map_err(|_| StateError::Unknown { key })?;
+    Ok(Some((value, stored.revision)))
+}

@@ -1,0 +1,132 @@
+//! One connection's caller: attested once, and looked at again before anything is published to it.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Node;
+use super::session::{EndReason, SessionState, Sessions};
+use super::view::Shown;
+use crate::attest::{AttestError, Attestation, Attestor, Changed, Process};
+use crate::registration::Needs;
+
+/// The task of one connection: it ends with the process, the connection, or the server.
+pub struct CallerTask {
+    process: Arc<Process>,
+    attestor: Arc<Attestor>,
+    node: Node,
+    sessions: Sessions,
+}
+
+/// A pidfd for the reactor: it becomes readable when the process exits.
+struct Exit(Arc<Process>);
+
+impl AsRawFd for Exit {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.pidfd().as_raw_fd()
+    }
+}
+
+impl AsFd for Exit {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.pidfd()
+    }
+}
+
+impl CallerTask {
+    /// A task that attests `process` and publishes to `sessions` what `node` has for it.
+    #[must_use]
+    pub fn new(process: Process, attestor: Arc<Attestor>, node: Node, sessions: Sessions) -> Self {
+        Self { process: Arc::new(process), attestor, node, sessions }
+    }
+
+    /// Runs until the process exits or changes, the connection is gone, or `drain` is cancelled.
+    pub async fn run(self, drain: CancellationToken) {
+        let exit = AsyncFd::register_with_interest(Exit(self.process.clone()), Interest::READABLE);
+        let exited = async {
+            match &exit {
+                Ok(exit) => drop(exit.readable().await),
+                // Without a place in the reactor the exit is still seen: before each publication.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let reason = tokio::select! {
+            reason = self.serve() => reason,
+            () = exited => EndReason::ProcessExited,
+            () = self.sessions.abandoned() => return,
+            () = drain.cancelled() => EndReason::Draining,
+        };
+        tracing::debug!(pid = self.process.pid, %reason, "session ended");
+        self.sessions.publish(SessionState::Ended(reason));
+    }
+
+    async fn serve(&self) -> EndReason {
+        let mut needs = Needs::default();
+        loop {
+            let (attestation, mut view) = match self.attest(needs).await {
+                Ok(attested) => attested,
+                Err(reason) => return reason,
+            };
+            loop {
+                let shown = view.borrow_and_update().clone();
+                if !attestation.needs.covers(shown.needs) {
+                    // An entry came that asks for more than is known of this process.
+                    needs = shown.needs;
+                    break;
+                }
+                if let Err(changed) = self.attestor.recheck(&self.process, &attestation) {
+                    return changed.into();
+                }
+                if let Some(update) = shown.update {
+                    self.sessions.publish(SessionState::Serving(update));
+                }
+                if view.changed().await.is_err() {
+                    return EndReason::Draining;
+                }
+            }
+        }
+    }
+
+    async fn attest(&self, mut needs: Needs) -> Result<(Attestation, watch::Receiver<Shown>), EndReason> {
+        loop {
+            let (attestor, process) = (self.attestor.clone(), self.process.clone());
+            // Off the reactor: names come from NSS, which may ask a server; executables are hashed.
+            let attested = tokio::task::spawn_blocking(move || attestor.attest(&process, needs)).await;
+            let attestation = match attested {
+                Ok(Ok(attestation)) => attestation,
+                Ok(Err(error)) => return Err(self.refuse(&error)),
+                Err(_) => return Err(EndReason::NotAttested),
+            };
+            let selectors = Arc::new(attestation.selectors.clone());
+            let view = self.node.view(selectors).await.map_err(|_| EndReason::Draining)?;
+            let asked = view.borrow().needs;
+            if attestation.needs.covers(asked) {
+                return Ok((attestation, view));
+            }
+            needs = asked;
+        }
+    }
+
+    fn refuse(&self, error: &AttestError) -> EndReason {
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        tracing::warn!(pid = self.process.pid, uid = self.process.uid, %error, cause, "caller not attested");
+        match error {
+            AttestError::Changed(changed) => (*changed).into(),
+            _ => EndReason::NotAttested,
+        }
+    }
+}
+
+impl From<Changed> for EndReason {
+    fn from(changed: Changed) -> Self {
+        match changed {
+            Changed::Exited => Self::ProcessExited,
+            Changed::Executed => Self::ProcessExecuted,
+            Changed::Credentials => Self::CredentialsChanged,
+        }
+    }
+}

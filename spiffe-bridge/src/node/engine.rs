@@ -1,0 +1,188 @@
+//! The one owner of the node's state: views, identities and their renewals.
+
+mod issue;
+mod state;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::issue::{Answer, Issue};
+use self::state::State;
+use super::cache::Cache;
+use super::renewal::Config;
+use super::seal::SealingKey;
+use super::status::{IdentityStatus, NodeStatus};
+use super::view::Shown;
+use crate::authority::Authority;
+use crate::clock::Clock;
+use crate::identity::{SelectorSet, TrustBundle};
+use crate::registration::EntryIndex;
+use crate::store::Store;
+
+/// Callers that wait for their view. A full queue holds new connections back, it loses none.
+const QUEUE: usize = 1024;
+/// Callers that are answered before anything else is looked at.
+const BATCH: usize = 256;
+/// How often views that nobody looks at any more are dropped and the cache is pruned.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A handle to the node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Node {
+    commands: mpsc::Sender<Command>,
+}
+
+/// The node's engine has stopped: the server is shutting down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node's engine has stopped")]
+pub struct NodeClosed;
+
+enum Command {
+    View { selectors: Arc<SelectorSet>, reply: oneshot::Sender<watch::Receiver<Shown>> },
+    Status { reply: oneshot::Sender<NodeStatus> },
+    Identities { reply: oneshot::Sender<Vec<IdentityStatus>> },
+}
+
+/// The task behind [`Node`].
+pub struct Engine {
+    commands: mpsc::Receiver<Command>,
+    index: watch::Receiver<Arc<EntryIndex>>,
+    bundle: watch::Receiver<Arc<TrustBundle>>,
+    authority: Authority,
+    cache: Cache,
+    clock: Clock,
+    config: Config,
+}
+
+/// A node that asks `authority`, serves the entries of `index` and keeps its SVIDs in `store`, sealed
+/// with `key`.
+#[must_use]
+pub fn open(
+    config: Config,
+    authority: Authority,
+    index: watch::Receiver<Arc<EntryIndex>>,
+    store: Store,
+    key: SealingKey,
+    clock: Clock,
+) -> (Node, Engine) {
+    let (sender, commands) = mpsc::channel(QUEUE);
+    let bundle = authority.bundle();
+    let cache = Cache::new(store, key);
+    (Node { commands: sender }, Engine { commands, index, bundle, authority, cache, clock, config })
+}
+
+impl Node {
+    /// The view of a caller with `selectors`.
+    pub(super) async fn view(
+        &self,
+        selectors: Arc<SelectorSet>,
+    ) -> Result<watch::Receiver<Shown>, NodeClosed> {
+        self.ask(|reply| Command::View { selectors, reply }).await
+    }
+
+    /// The node, counted.
+    ///
+    /// # Errors
+    /// [`NodeClosed`] if its engine has stopped.
+    pub async fn status(&self) -> Result<NodeStatus, NodeClosed> {
+        self.ask(|reply| Command::Status { reply }).await
+    }
+
+    /// Every identity in memory, by SPIFFE ID.
+    ///
+    /// # Errors
+    /// [`NodeClosed`] if its engine has stopped.
+    pub async fn identities(&self) -> Result<Vec<IdentityStatus>, NodeClosed> {
+        self.ask(|reply| Command::Identities { reply }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NodeClosed> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| NodeClosed)?;
+        answer.await.map_err(|_| NodeClosed)
+    }
+}
+
+impl Engine {
+    /// Runs until `drain` is cancelled or every [`Node`] is gone.
+    pub async fn run(mut self, drain: CancellationToken) {
+        let mut state = State::new(
+            self.config.clone(),
+            self.index.borrow_and_update().clone(),
+            self.bundle.borrow_and_update().clone(),
+        );
+        let mut flights: JoinSet<Answer> = JoinSet::new();
+        let mut commands = Vec::with_capacity(BATCH);
+        let mut sweep = self.clock.now() + SWEEP;
+        loop {
+            let now = self.clock.now();
+            for issue in state.take_issues(now, self.config.in_flight.saturating_sub(flights.len())) {
+                flights.spawn(issue.run(self.authority.clone(), self.cache.clone(), self.clock.clone()));
+            }
+            let wake = state.next_due().map_or(sweep, |due| due.min(sweep));
+            tokio::select! {
+                () = drain.cancelled() => return,
+                count = self.commands.recv_many(&mut commands, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    let now = self.clock.now();
+                    commands.drain(..).for_each(|command| state.command(command, &self.cache, now));
+                }
+                Some(answer) = flights.join_next() => {
+                    let now = self.clock.now();
+                    let mut changed = state.answered(answer, now);
+                    // One pass over the views for all answers that are in.
+                    while let Some(answer) = flights.try_join_next() {
+                        changed.extend(state.answered(answer, now));
+                    }
+                    state.publish(changed, now);
+                }
+                Ok(()) = self.index.changed() => {
+                    let index = self.index.borrow_and_update().clone();
+                    let gone = state.entries_changed(index, &self.cache, self.clock.now());
+                    self.forget(gone).await;
+                }
+                Ok(()) = self.bundle.changed() => {
+                    let bundle = self.bundle.borrow_and_update().clone();
+                    state.bundle_changed(bundle, self.clock.now());
+                }
+                () = self.clock.sleep_until(wake) => {
+                    let now = self.clock.now();
+                    if now >= sweep {
+                        sweep = now + SWEEP;
+                        state.sweep();
+                        if let Err(error) = self.cache.prune(now, &state.wanted()).await {
+                            tracing::warn!(%error, "cannot prune the SVID cache");
+                        }
+                    }
+                    state.expire(now);
+                }
+            }
+        }
+    }
+
+    async fn forget(&self, gone: Vec<super::slot::Spec>) {
+        if let Err(error) = self.cache.remove(gone).await {
+            // Not lost: the sweep looks for records without an entry too.
+            tracing::warn!(%error, "cannot remove the cached SVIDs of removed entries yet");
+        }
+    }
+}
+
+impl Issue {
+    /// Makes a key, has it signed, keeps the SVID for the next start.
+    async fn run(self, authority: Authority, cache: Cache, clock: Clock) -> Answer {
+        let result = self.sign(&authority, &clock).await;
+        if let Ok(held) = &result
+            && let Err(error) = cache.save(&self.spec, held).await
+        {
+            // Served all the same: a restart will cost its holders one rebuilt context.
+            tracing::warn!(spiffe_id = %self.spiffe_id, %error, "cannot keep the SVID for the next start");
+        }
+        Answer { spec: self.spec, result }
+    }
+}

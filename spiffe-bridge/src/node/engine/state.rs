@@ -1,0 +1,70 @@
+//! The node's state and how each event changes it. No I/O but reading the cache; time is passed in.
+
+mod identities;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::Command;
+use super::issue::{Answer, Issue, IssueError};
+use crate::clock::Timestamp;
+use crate::identity::{ContentHash, SelectorSet, TrustBundle};
+use crate::node::cache::Cache;
+use crate::node::renewal::Config;
+use crate::node::slot::{Slot, Spec};
+use crate::node::view::{View, ViewId};
+use crate::registration::EntryIndex;
+
+pub(super) struct State {
+    config: Config,
+    index: Arc<EntryIndex>,
+    bundle: Arc<TrustBundle>,
+    views: BTreeMap<ViewId, View>,
+    by_selectors: HashMap<Arc<SelectorSet>, ViewId>,
+    next_view: u64,
+    slots: HashMap<Spec, Slot>,
+    /// When the timer looks at which identity.
+    timer: BTreeSet<(Timestamp, Spec)>,
+    /// Identities that wait for a place among the signatures in flight: those without a valid SVID
+    /// go first. At most one place an identity.
+    urgent: VecDeque<Spec>,
+    queue: VecDeque<Spec>,
+}
+
+impl State {
+    pub(super) fn new(config: Config, index: Arc<EntryIndex>, bundle: Arc<TrustBundle>) -> Self {
+        Self {
+            config,
+            index,
+            bundle,
+            views: BTreeMap::new(),
+            by_selectors: HashMap::new(),
+            next_view: 0,
+            slots: HashMap::new(),
+            timer: BTreeSet::new(),
+            urgent: VecDeque::new(),
+            queue: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn command(&mut self, command: Command, cache: &Cache, now: Timestamp) {
+        // A caller that has gone does not want its answer.
+        match command {
+            Command::View { selectors, reply } => drop(reply.send(self.view(selectors, cache, now))),
+            Command::Status { reply } => drop(reply.send(self.status())),
+            Command::Identities { reply } => drop(reply.send(self.identities())),
+        }
+    }
+
+    pub(super) fn bundle_changed(&mut self, bundle: Arc<TrustBundle>, now: Timestamp) {
+        self.bundle = bundle;
+        let all = self.views.keys().copied().collect();
+        self.publish(all, now);
+    }
+
+    /// What the cache should keep: the identities that some entry still asks for.
+    pub(super) fn wanted(&self) -> HashSet<ContentHash> {
+        self.index.entries().map(|entry| Spec::of(entry).hash()).collect()
+    }
+}

@@ -1,0 +1,155 @@
+//! Views: made for callers, changed with the entries, shown when their identities change.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::State;
+use crate::clock::Timestamp;
+use crate::identity::{Selector, SelectorSet, WorkloadUpdate};
+use crate::node::cache::Cache;
+use crate::node::slot::Spec;
+use crate::node::view::{Shown, View, ViewId, compose, same};
+use crate::registration::{Entry, EntryIndex};
+
+/// Up to so many changed entries, only the views that one of them touches are matched anew.
+const FEW: usize = 64;
+
+impl State {
+    /// The view of callers with `selectors`, made if there is none.
+    pub(super) fn view(
+        &mut self,
+        selectors: Arc<SelectorSet>,
+        cache: &Cache,
+        now: Timestamp,
+    ) -> watch::Receiver<Shown> {
+        let known = self.by_selectors.get(&selectors).and_then(|id| self.views.get(id));
+        if let Some(view) = known {
+            return view.sender.subscribe();
+        }
+        let id = ViewId(self.next_view);
+        self.next_view += 1;
+        let (sender, receiver) = watch::channel(Shown::default());
+        self.by_selectors.insert(selectors.clone(), id);
+        let view = View { selectors, entries: Vec::new(), needs: Default::default(), sender };
+        self.views.insert(id, view);
+        self.rematch(id, cache, now);
+        self.publish(BTreeSet::from([id]), now);
+        receiver
+    }
+
+    /// Matches the views anew under `index` and says which identities nobody asks for any more.
+    pub(in crate::node::engine) fn entries_changed(
+        &mut self,
+        index: Arc<EntryIndex>,
+        cache: &Cache,
+        now: Timestamp,
+    ) -> Vec<Spec> {
+        let before = std::mem::replace(&mut self.index, index);
+        let changed = changed_entries(&before, &self.index);
+        let touched =
+            |view: &View| changed.len() > FEW || changed.iter().any(|entry| touches(entry, &view.selectors));
+        let ids: Vec<ViewId> =
+            self.views.iter().filter(|(_, view)| touched(view)).map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| self.rematch(*id, cache, now));
+        let gone = self.drop_unwanted(&changed);
+        self.publish(ids.into_iter().collect(), now);
+        gone
+    }
+
+    /// Finds the entries of a view and the identities that it uses.
+    fn rematch(&mut self, id: ViewId, cache: &Cache, now: Timestamp) {
+        let Some(view) = self.views.get_mut(&id) else { return };
+        let entries = self.index.matching(&view.selectors);
+        view.needs = self.index.needs(&without_executable(&view.selectors));
+        let before = std::mem::replace(&mut view.entries, entries.clone());
+        let used: BTreeSet<Spec> = entries.iter().map(|entry| Spec::of(entry)).collect();
+        let released = before.iter().map(|entry| Spec::of(entry)).filter(|spec| !used.contains(spec));
+        released.collect::<BTreeSet<_>>().iter().for_each(|spec| self.release(spec, id));
+        entries.iter().for_each(|entry| self.want(entry, id, cache, now));
+    }
+
+    /// Shows what changed in `ids`. An update that says the same as the last one is not shown again.
+    pub(in crate::node::engine) fn publish(&self, ids: BTreeSet<ViewId>, now: Timestamp) {
+        for view in ids.iter().filter_map(|id| self.views.get(id)) {
+            let update = self.update(view, now).map(Arc::new);
+            view.sender.send_if_modified(|shown| {
+                let kept = match (&update, &shown.update) {
+                    (Some(new), Some(old)) => same(new, old),
+                    (None, _) => true, // still undecided: what was shown stays
+                    (Some(_), None) => false,
+                };
+                if kept && shown.needs == view.needs {
+                    return false;
+                }
+                let update = if kept { shown.update.clone() } else { update };
+                *shown = Shown { update, needs: view.needs };
+                true
+            });
+        }
+    }
+
+    /// The update of a view; `None` while nothing was shown yet and an identity is undecided.
+    fn update(&self, view: &View, now: Timestamp) -> Option<WorkloadUpdate> {
+        let slots = || view.entries.iter().map(|entry| (entry, self.slots.get(&Spec::of(entry))));
+        let undecided = slots().any(|(_, slot)| slot.is_some_and(|slot| slot.undecided(now)));
+        if undecided && view.sender.borrow().update.is_none() {
+            return None;
+        }
+        let svids = slots().map(|(entry, slot)| (entry, slot.and_then(|slot| slot.valid(now))));
+        Some(compose(svids, &self.bundle))
+    }
+
+    /// Drops the views that nobody looks at. Their SVIDs stay until they expire, for those who return.
+    pub(in crate::node::engine) fn sweep(&mut self) {
+        let idle: Vec<ViewId> = self
+            .views
+            .iter()
+            .filter(|(_, view)| view.sender.receiver_count() == 0)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in idle {
+            let Some(view) = self.views.remove(&id) else { continue };
+            self.by_selectors.remove(&view.selectors);
+            view.entries.iter().for_each(|entry| self.release(&Spec::of(entry), id));
+        }
+        metrics::gauge!("countersign_node_views").set(self.views.len() as f64);
+        metrics::gauge!("countersign_node_identities").set(self.slots.len() as f64);
+    }
+}
+
+/// Entries that are in one of the two and not, or not the same, in the other. Both are sorted alike.
+fn changed_entries(before: &EntryIndex, after: &EntryIndex) -> Vec<Arc<Entry>> {
+    let (mut old, mut new) = (before.entries().peekable(), after.entries().peekable());
+    let mut changed = Vec::new();
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changed,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => (&a.spiffe_id, &a.id).cmp(&(&b.spiffe_id, &b.id)),
+        };
+        let gone = if order.is_le() { old.next() } else { None };
+        let come = if order.is_ge() { new.next() } else { None };
+        if gone.zip(come).is_none_or(|(a, b)| !Arc::ptr_eq(a, b) && a != b) {
+            changed.extend(gone.into_iter().chain(come).cloned());
+        }
+    }
+}
+
+/// Whether `entry` could matter to a caller with `selectors`: all match but those that are only looked
+/// at when an entry asks.
+fn touches(entry: &Entry, selectors: &SelectorSet) -> bool {
+    entry.selectors.iter().all(|selector| asks_for_executable(selector) || selectors.contains(selector))
+}
+
+fn without_executable(selectors: &SelectorSet) -> SelectorSet {
+    selectors.iter().filter(|selector| !asks_for_executable(selector)).cloned().collect()
+}
+
+fn asks_for_executable(selector: &Selector) -> bool {
+    selector.kind() == "unix"
+        && (selector.value().starts_with("path:") || selector.value().starts_with("sha256:"))
+}

@@ -1,0 +1,279 @@
+//! The node through its public door: a real process attaches, and sees its identities come and go.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use spiffe_bridge::attest::{Attestor, Process};
+use spiffe_bridge::authority::{self, Authority};
+use spiffe_bridge::clock::{Clock, Hands, Timestamp};
+use spiffe_bridge::identity::{Revision, WorkloadUpdate, parse_trust_domain};
+use spiffe_bridge::keys::{DiskKeys, KeyManager};
+use spiffe_bridge::node::{self, Caller, CallerTask, EndReason, Node, SealingKey, Session, SessionState};
+use spiffe_bridge::registration::{Entry, EntryIndex, document};
+use spiffe_bridge::{audit, store};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+const DOMAIN: &str = "example.org";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node and its authority over one data directory, as `serve` composes them.
+struct Bench {
+    node: Node,
+    index: watch::Sender<Arc<EntryIndex>>,
+    authority: Authority,
+    issuer: CancellationToken,
+    clock: Clock,
+    _stop: DropGuard,
+}
+
+async fn start(data: &Path, clock: &Clock, entries: &str) -> Bench {
+    let (store, writer) = store::open(&data.join("store.redb")).unwrap();
+    std::thread::spawn(move || writer.run());
+    let keys: Arc<dyn KeyManager> = Arc::new(DiskKeys::open(data.join("keys")).unwrap());
+    let config = authority::Config::new(parse_trust_domain(DOMAIN).unwrap());
+    match authority::init(&config, keys.clone(), &store, clock).await {
+        Ok(()) | Err(authority::InitError::AlreadyInitialised) => {}
+        Err(error) => panic!("{error}"),
+    }
+    let log = audit::Log::open(store.clone(), clock.clone()).unwrap();
+    let (authority, issuer) = authority::open(config, keys, store.clone(), log, clock.clone()).unwrap();
+    let (index, entries) = watch::channel(index_of(1, entries));
+    let seal = SealingKey::load_or_create(&data.join("keys/seal")).unwrap();
+    let (node, engine) =
+        node::open(node::Config::default(), authority.clone(), entries, store, seal, clock.clone());
+    let stop = CancellationToken::new();
+    let issuing = stop.child_token();
+    tokio::spawn(issuer.run(issuing.clone()));
+    tokio::spawn(engine.run(stop.clone()));
+    Bench { node, index, authority, issuer: issuing, clock: clock.clone(), _stop: stop.drop_guard() }
+}
+
+fn index_of(revision: u64, entries: &str) -> Arc<EntryIndex> {
+    let domain = parse_trust_domain(DOMAIN).unwrap();
+    let parsed = document::parse(entries, &"test.yaml".into(), &domain).unwrap();
+    let entries: Vec<Arc<Entry>> = parsed.into_iter().map(|document| document.entry).collect();
+    Arc::new(EntryIndex::new(Revision(revision), entries))
+}
+
+fn entry(name: &str) -> String {
+    let uid = rustix_uid();
+    format!("---\nkind: Workload\nspiffe_id: spiffe://{DOMAIN}/{name}\nselectors: [unix:uid:{uid}]\n")
+}
+
+fn rustix_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// A process of ours that waits until it is killed.
+struct Waiter(Child);
+
+impl Waiter {
+    fn start() -> Self {
+        Self(Command::new("sh").args(["-c", "read line; exec sleep 600"]).stdin(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn process(&self) -> Process {
+        let (uid, gid) = (rustix_uid(), rustix::process::getegid().as_raw());
+        Process::from_peer(self.0.id(), uid, gid, None).unwrap()
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Bench {
+    fn attach(&self, waiter: &Waiter) -> Attached {
+        let process = waiter.process();
+        let caller = Caller { connection: 1, pid: process.pid, uid: process.uid, gid: process.gid };
+        let (sessions, session) = Session::channel(caller);
+        let (attestor, _) = Attestor::new();
+        let task = CallerTask::new(process, Arc::new(attestor), self.node.clone(), sessions);
+        tokio::spawn(task.run(CancellationToken::new()));
+        Attached { state: session.state(), _session: session }
+    }
+}
+
+struct Attached {
+    state: watch::Receiver<SessionState>,
+    _session: Session,
+}
+
+impl Attached {
+    async fn until(&mut self, wanted: impl Fn(&WorkloadUpdate) -> bool) -> Arc<WorkloadUpdate> {
+        let state = self.state.wait_for(|state| matches!(state, SessionState::Serving(update) if wanted(update)));
+        match tokio::time::timeout(PATIENCE, state).await.expect("in time").unwrap().clone() {
+            SessionState::Serving(update) => update,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn ended(&mut self) -> EndReason {
+        let state = self.state.wait_for(|state| matches!(state, SessionState::Ended(_)));
+        match *tokio::time::timeout(PATIENCE, state).await.expect("in time").unwrap() {
+            SessionState::Ended(reason) => reason,
+            ref other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn ids(update: &WorkloadUpdate) -> Vec<String> {
+    update.identities.iter().map(|identity| identity.svid.spiffe_id.to_string()).collect()
+}
+
+fn now() -> Timestamp {
+    Clock::system().now()
+}
+
+async fn wind(hands: &Hands, by: Duration) {
+    hands.advance(by);
+    tokio::task::yield_now().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_with_the_same_identity_share_one_svid() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
+    let (a, b) = (Waiter::start(), Waiter::start());
+    let (mut first, mut second) = (bench.attach(&a), bench.attach(&b));
+    let (first, second) = (first.until(|u| !u.identities.is_empty()).await, second.until(|u| !u.identities.is_empty()).await);
+    assert!(Arc::ptr_eq(&first.identities[0].svid, &second.identities[0].svid));
+    assert!(first.bundle.is_some());
+    assert_eq!(bench.authority.status().issued, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_an_entry_is_entitled_to_nothing_until_one_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), &Clock::system(), "").await;
+    let waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    let nothing = attached.until(|u| u.identities.is_empty()).await;
+    assert!(nothing.bundle.is_none());
+    bench.index.send_replace(index_of(2, &entry("web")));
+    let update = attached.until(|u| !u.identities.is_empty()).await;
+    assert_eq!(ids(&update), ["spiffe://example.org/web"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_serves_the_same_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let waiter = Waiter::start();
+    let mut versions = Vec::new();
+    for _ in 0..2 {
+        let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
+        let update = bench.attach(&waiter).until(|u| !u.identities.is_empty()).await;
+        versions.push((update.identities[0].svid.version, update.bundle.as_ref().unwrap().version));
+        drop(bench);
+        released(&dir.path().join("store.redb")).await;
+    }
+    assert_eq!(versions[0], versions[1]);
+}
+
+/// Waits until the last handle of the store is dropped.
+async fn released(path: &Path) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while let Err(error) = store::open(path).map(drop) {
+        assert!(std::time::Instant::now() < deadline, "{error}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_entry_takes_its_identity_away_and_ends_its_renewal() {
+    let dir = tempfile::tempdir().unwrap();
+    let both = entry("api") + &entry("web");
+    let bench = start(dir.path(), &Clock::system(), &both).await;
+    let waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    assert_eq!(ids(&attached.until(|u| u.identities.len() == 2).await).len(), 2);
+    bench.index.send_replace(index_of(2, &entry("web")));
+    let update = attached.until(|u| u.identities.len() == 1).await;
+    assert_eq!(ids(&update), ["spiffe://example.org/web"]);
+    let held = bench.node.identities().await.unwrap();
+    assert_eq!(held.iter().map(|i| &*i.spiffe_id).collect::<Vec<_>>(), ["spiffe://example.org/web"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_svid_is_renewed_about_its_half_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, hands) = Clock::manual(now());
+    let bench = start(dir.path(), &clock, &entry("web")).await;
+    let waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    let first = attached.until(|u| !u.identities.is_empty()).await.identities[0].svid.clone();
+    let due = bench.node.identities().await.unwrap()[0].next_renewal.unwrap();
+    let wait = due.since(bench.clock.now());
+    assert!((1440..=2160).contains(&wait.as_secs()), "{wait:?}");
+    wind(&hands, wait - Duration::from_secs(1)).await;
+    assert_eq!(bench.authority.status().issued, 1);
+    wind(&hands, Duration::from_secs(2)).await;
+    let second = attached.until(|u| u.identities[0].svid.serial != first.serial).await.identities[0].svid.clone();
+    assert!(second.not_after > first.not_after);
+    assert!(second.version.revision > first.version.revision);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_renewal_leaves_the_svid_until_it_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, hands) = Clock::manual(now());
+    let bench = start(dir.path(), &clock, &entry("web")).await;
+    let waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    attached.until(|u| !u.identities.is_empty()).await;
+    bench.issuer.cancel();
+    wind(&hands, Duration::from_secs(2200)).await;
+    let failing = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(failing) = bench.node.status().await.unwrap().failing.pop() {
+                return failing;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(failing.await.expect("in time").last_error.is_some());
+    assert_eq!(attached.until(|_| true).await.identities.len(), 1, "what is valid stays");
+    for _ in 0..200 {
+        wind(&hands, Duration::from_secs(30)).await;
+        tokio::time::timeout(PATIENCE, bench.node.status()).await.unwrap().unwrap();
+    }
+    let update = attached.until(|u| u.identities.is_empty()).await;
+    assert!(update.bundle.is_some(), "what is expired goes, the bundle stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_exits_gets_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
+    let waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    attached.until(|u| !u.identities.is_empty()).await;
+    drop(waiter);
+    assert_eq!(attached.ended().await, EndReason::ProcessExited);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_runs_another_program_gets_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
+    let mut waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    attached.until(|u| !u.identities.is_empty()).await;
+    drop(waiter.0.stdin.take()); // the shell reads its end of file and execs
+    let exe = format!("/proc/{}/exe", waiter.0.id());
+    let shell = std::fs::read_link(&exe).unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::fs::read_link(&exe).is_ok_and(|now| now == shell) {
+        assert!(std::time::Instant::now() < deadline, "the shell did not exec");
+        tokio::task::yield_now().await;
+    }
+    bench.index.send_replace(index_of(2, &(entry("api") + &entry("web"))));
+    assert_eq!(attached.ended().await, EndReason::ProcessExecuted);
+}
