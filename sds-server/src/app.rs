@@ -3,5 +3,6 @@
 pub mod all_in_one;
 mod data;
 mod reload;
+mod sources;
 
 pub use data::{DataError, initialise};

@@ -20,3 +20,5 @@ pub mod admin;
 pub mod config;
 
 pub mod app;
+
+pub mod cli;

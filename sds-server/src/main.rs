@@ -1,1 +1,41 @@
-fn main() {}
+//! `countersign`: hands the command line its work.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use sds_server::app::{self, all_in_one};
+use sds_server::cli::{self, EntryCheck, Hooks, Init};
+use sds_server::config::Settings;
+use sds_server::{endpoint, runtime, telemetry};
+use spiffe_bridge::identity::TrustDomain;
+use spiffe_bridge::registration::check_directory;
+
+fn main() -> ExitCode {
+    cli::main(Hooks { serve, init, check_entries })
+}
+
+fn serve(settings: Settings, init: Init) -> anyhow::Result<()> {
+    // Before anything secret is read: no core dump, no ptrace by others.
+    runtime::harden()?;
+    telemetry::logs::init(&settings.log)?;
+    let metrics = telemetry::metrics::install()?;
+    endpoint::describe();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(all_in_one::serve(settings, init == Init::Allowed, metrics))
+}
+
+fn init(settings: &Settings) -> anyhow::Result<String> {
+    runtime::harden()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(app::initialise(settings))?;
+    Ok(format!("initialised {} for {}", settings.data.display(), settings.trust_domain.as_str()))
+}
+
+fn check_entries(path: &Path, trust_domain: &TrustDomain) -> EntryCheck {
+    let report = check_directory(path, trust_domain);
+    EntryCheck {
+        files: report.files,
+        entries: report.entries.len(),
+        problems: report.faults.iter().map(ToString::to_string).collect(),
+    }
+}

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::Node;
 use super::session::{EndReason, SessionState, Sessions};
 use super::view::Shown;
-use crate::attest::{AttestError, Attestation, Attestor, Changed, Process};
+use crate::attest::{AttestError, Attestation, Attestor, Process};
 use crate::registration::Needs;
 
 /// The task of one connection: it ends with the process, the connection, or the server.
@@ -46,7 +46,9 @@ impl CallerTask {
 
     /// Runs until the process exits or changes, the connection is gone, or `drain` is cancelled.
     pub async fn run(self, drain: CancellationToken) {
-        let exit = AsyncFd::register_with_interest(Exit(self.process.clone()), Interest::READABLE);
+        // SAFETY: `Exit` always names the same descriptor, and owns it through its `Arc`.
+        let exit =
+            unsafe { AsyncFd::register_with_interest(Exit(self.process.clone()), Interest::READABLE) };
         let exited = async {
             match &exit {
                 Ok(exit) => drop(exit.readable().await),
@@ -114,19 +116,6 @@ impl CallerTask {
     fn refuse(&self, error: &AttestError) -> EndReason {
         let cause = std::error::Error::source(error).map(tracing::field::display);
         tracing::warn!(pid = self.process.pid, uid = self.process.uid, %error, cause, "caller not attested");
-        match error {
-            AttestError::Changed(changed) => (*changed).into(),
-            _ => EndReason::NotAttested,
-        }
-    }
-}
-
-impl From<Changed> for EndReason {
-    fn from(changed: Changed) -> Self {
-        match changed {
-            Changed::Exited => Self::ProcessExited,
-            Changed::Executed => Self::ProcessExecuted,
-            Changed::Credentials => Self::CredentialsChanged,
-        }
+        EndReason::of(error)
     }
 }

@@ -5,6 +5,7 @@ mod state;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ const SWEEP: std::time::Duration = std::time::Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Node {
     commands: mpsc::Sender<Command>,
+    status: Arc<ArcSwap<NodeStatus>>,
 }
 
 /// The node's engine has stopped: the server is shutting down.
@@ -42,13 +44,13 @@ pub struct NodeClosed;
 
 enum Command {
     View { selectors: Arc<SelectorSet>, reply: oneshot::Sender<watch::Receiver<Shown>> },
-    Status { reply: oneshot::Sender<NodeStatus> },
     Identities { reply: oneshot::Sender<Vec<IdentityStatus>> },
 }
 
 /// The task behind [`Node`].
 pub struct Engine {
     commands: mpsc::Receiver<Command>,
+    status: Arc<ArcSwap<NodeStatus>>,
     index: watch::Receiver<Arc<EntryIndex>>,
     bundle: watch::Receiver<Arc<TrustBundle>>,
     authority: Authority,
@@ -71,7 +73,9 @@ pub fn open(
     let (sender, commands) = mpsc::channel(QUEUE);
     let bundle = authority.bundle();
     let cache = Cache::new(store, key);
-    (Node { commands: sender }, Engine { commands, index, bundle, authority, cache, clock, config })
+    let status = Arc::<ArcSwap<NodeStatus>>::default();
+    let node = Node { commands: sender, status: status.clone() };
+    (node, Engine { commands, status, index, bundle, authority, cache, clock, config })
 }
 
 impl Node {
@@ -83,12 +87,10 @@ impl Node {
         self.ask(|reply| Command::View { selectors, reply }).await
     }
 
-    /// The node, counted.
-    ///
-    /// # Errors
-    /// [`NodeClosed`] if its engine has stopped.
-    pub async fn status(&self) -> Result<NodeStatus, NodeClosed> {
-        self.ask(|reply| Command::Status { reply }).await
+    /// The node, counted, as of its last step.
+    #[must_use]
+    pub fn status(&self) -> Arc<NodeStatus> {
+        self.status.load_full()
     }
 
     /// Every identity in memory, by SPIFFE ID.
@@ -122,6 +124,7 @@ impl Engine {
             for issue in state.take_issues(now, self.config.in_flight.saturating_sub(flights.len())) {
                 flights.spawn(issue.run(self.authority.clone(), self.cache.clone(), self.clock.clone()));
             }
+            self.status.store(Arc::new(state.status()));
             let wake = state.next_due().map_or(sweep, |due| due.min(sweep));
             tokio::select! {
                 () = drain.cancelled() => return,

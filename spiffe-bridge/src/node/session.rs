@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::attest::{AttestError, Changed};
 use crate::identity::WorkloadUpdate;
 
 /// Who is at the other end of a connection, as the kernel told when it connected. For people to
@@ -47,6 +48,26 @@ impl fmt::Display for EndReason {
             Self::NotAttested => "the process that connected could not be attested",
             Self::Draining => "the server is shutting down",
         })
+    }
+}
+
+impl From<Changed> for EndReason {
+    fn from(changed: Changed) -> Self {
+        match changed {
+            Changed::Exited => Self::ProcessExited,
+            Changed::Executed => Self::ProcessExecuted,
+            Changed::Credentials => Self::CredentialsChanged,
+        }
+    }
+}
+
+impl EndReason {
+    /// Why a caller that was not attested gets nothing.
+    pub(super) fn of(error: &AttestError) -> Self {
+        match error {
+            AttestError::Changed(changed) => (*changed).into(),
+            _ => Self::NotAttested,
+        }
     }
 }
 
@@ -103,6 +124,13 @@ impl Sessions {
             }
             open
         });
+    }
+
+    /// Ends the session of a caller that could not even be looked at.
+    pub fn refuse(&self, error: &AttestError) {
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        tracing::warn!(%error, cause, "caller not attested");
+        self.publish(SessionState::Ended(EndReason::of(error)));
     }
 
     /// Returns once nobody holds the session any more.

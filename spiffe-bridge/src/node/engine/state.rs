@@ -30,6 +30,8 @@ pub(super) struct State {
     /// go first. At most one place an identity.
     urgent: VecDeque<Spec>,
     queue: VecDeque<Spec>,
+    /// Identities whose last try failed.
+    failing: BTreeSet<Spec>,
 }
 
 impl State {
@@ -45,6 +47,7 @@ impl State {
             timer: BTreeSet::new(),
             urgent: VecDeque::new(),
             queue: VecDeque::new(),
+            failing: BTreeSet::new(),
         }
     }
 
@@ -52,7 +55,6 @@ impl State {
         // A caller that has gone does not want its answer.
         match command {
             Command::View { selectors, reply } => drop(reply.send(self.view(selectors, cache, now))),
-            Command::Status { reply } => drop(reply.send(self.status())),
             Command::Identities { reply } => drop(reply.send(self.identities())),
         }
     }

@@ -69,6 +69,7 @@ impl State {
         slot.held = Some(held);
         slot.phase = Phase::ExpectRenewal;
         slot.failures = 0;
+        self.failing.remove(&spec);
         slot.last_error = None;
         let views = slot.views.clone();
         self.set_timer(spec, due);
@@ -79,6 +80,7 @@ impl State {
         metrics::counter!("countersign_issuances_total", "outcome" => "failed").increment(1);
         let Some(slot) = self.slots.get_mut(&spec) else { return BTreeSet::new() };
         slot.failures = slot.failures.saturating_add(1);
+        self.failing.insert(spec.clone());
         let text = error_chain(error);
         let left = slot.valid(now).map(|svid| svid.not_after.since(now));
         let wait = retry_after(slot.failures, left, jitter());
@@ -130,6 +132,7 @@ impl State {
             gone.remove(&Spec::of(entry));
         }
         for spec in &gone {
+            self.failing.remove(spec);
             if let Some(due) = self.slots.remove(spec).and_then(|slot| slot.due) {
                 self.timer.remove(&(due, spec.clone()));
             }
@@ -175,10 +178,13 @@ impl State {
         held.svid.not_after > now && x509::verify::verify(&held.svid.chain, [&*self.bundle], x509::verify::Role::Client, now).is_ok()
     }
 
-    pub(super) fn status(&self) -> NodeStatus {
-        let failing =
-            self.slots.values().filter(|slot| slot.failures > 0).take(LISTED).map(describe).collect();
-        NodeStatus { identities: self.slots.len(), views: self.views.len(), failing }
+    pub(in crate::node::engine) fn status(&self) -> NodeStatus {
+        let failing = self.failing.iter().take(LISTED).filter_map(|spec| self.slots.get(spec));
+        NodeStatus {
+            identities: self.slots.len(),
+            views: self.views.len(),
+            failing: failing.map(describe).collect(),
+        }
     }
 
     pub(super) fn identities(&self) -> Vec<IdentityStatus> {

@@ -1,0 +1,75 @@
+//! The API's paths and their answers.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::json;
+
+use super::model::Rescan;
+use super::sources::Sources;
+
+/// The greatest request has a few dozen bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Everything, for the admin socket.
+pub(super) fn admin(sources: Sources) -> Router {
+    Router::new()
+        .route("/v1/status", get(async |State(s): State<Sources>| Json((s.status)())))
+        .route("/v1/streams", get(async |State(s): State<Sources>| Json(json!({"streams": (s.streams)()}))))
+        .route("/v1/entries", get(async |State(s): State<Sources>| Json((s.entries)())))
+        .route("/v1/bundle", get(bundle))
+        .route("/v1/entries/rescan", post(rescan))
+        .with_state(sources.clone())
+        .merge(probes(sources))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "there is nothing here; is the CLI newer?"))
+}
+
+/// What holds no secret and no name of a workload, for loopback.
+pub(super) fn probes(sources: Sources) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .with_state(sources)
+}
+
+async fn bundle(State(sources): State<Sources>) -> Response {
+    match (sources.bundle)() {
+        Some(bundle) => Json(bundle).into_response(),
+        None => problem(StatusCode::SERVICE_UNAVAILABLE, "there is no bundle yet"),
+    }
+}
+
+async fn rescan(State(sources): State<Sources>, request: Result<Json<Rescan>, JsonRejection>) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    match (sources.rescan)(request).await {
+        Ok(rescanned) => Json(rescanned).into_response(),
+        Err(why) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
+    }
+}
+
+async fn metrics(State(sources): State<Sources>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (content_type, sources.metrics.render()).into_response()
+}
+
+async fn readyz(State(sources): State<Sources>) -> Response {
+    match sources.readiness.pending() {
+        pending if pending.is_empty() => "ready\n".into_response(),
+        pending => {
+            let text = format!("waiting for {}\n", pending.join(", "));
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
+fn problem(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}

@@ -1,0 +1,41 @@
+//! Where the answers come from: the composition root fills this in.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use super::model::{Bundle, Entries, Rescan, Rescanned, Status};
+use crate::runtime::Readiness;
+use crate::telemetry::metrics::Metrics;
+
+/// One question that the server answers at once, from what it has at hand.
+type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
+
+/// The rescan's answer: what it did, or why it could not.
+type Rescanning = BoxFuture<'static, Result<Rescanned, String>>;
+
+/// The server, as the admin API sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Sources {
+    /// How the server is.
+    pub status: Ask<Status>,
+    /// Every open stream's subscriptions, each an object.
+    pub streams: Ask<Vec<Value>>,
+    /// The entries in force.
+    pub entries: Ask<Entries>,
+    /// Our own bundle; `None` until there is one.
+    pub bundle: Ask<Option<Bundle>>,
+    /// Reads the entry documents again.
+    pub rescan: Arc<dyn Fn(Rescan) -> Rescanning + Send + Sync>,
+    /// What was counted.
+    pub metrics: Metrics,
+    /// Who is not ready.
+    pub readiness: Readiness,
+}
+
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sources")
+    }
+}

@@ -1,0 +1,159 @@
+//! `countersign serve`: authority and agent in one process.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use spiffe_bridge::attest::{Attestor, Process};
+use spiffe_bridge::audit::Log;
+use spiffe_bridge::authority;
+use spiffe_bridge::clock::Clock;
+use spiffe_bridge::node::{self, Caller, CallerTask, Node, SealingKey, Session};
+use spiffe_bridge::registration::{Directory, Indexer};
+
+use super::data::Data;
+use super::reload;
+use super::sources::{self, Parts};
+use crate::admin::{AdminServer, MetricsServer};
+use crate::config::Settings;
+use crate::endpoint::uds::Listener;
+use crate::endpoint::{Limits, Peer, Server};
+use crate::runtime::{self, Drain, Readiness, Signals, Supervisor};
+use crate::sds::{SdsService, Shared, StreamRegistry};
+use crate::telemetry::metrics::Metrics;
+
+/// The file of the key that seals the SVID cache. Not among the authority's keys: it signs nothing.
+const SEALING_KEY: &str = "sealing.key";
+
+/// Runs the server until it is told to end. Logs and metrics are set up, the process is hardened.
+///
+/// # Errors
+/// Whatever keeps it from starting, with what to do about it, and the first failure of a task.
+pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::Result<()> {
+    let (drainer, drain) = runtime::drain::channel();
+    let (signals, reread) = Signals::install(drainer.clone())?;
+    let clock = Clock::system();
+    let data = Data::open(&settings, init)?;
+    let served = {
+        let config = settings.authority();
+        if init {
+            data.init(&config, &clock).await?;
+        }
+        let log = Log::open(data.store.clone(), clock.clone())?;
+        let (authority, issuer) =
+            authority::open(config, data.keys.clone(), data.store.clone(), log.clone(), clock.clone())?;
+        let (indexer, index) = Indexer::load(data.store.clone())?;
+        let (directory, entries) = Directory::open(
+            settings.entries.clone(),
+            settings.trust_domain.clone(),
+            data.store.clone(),
+            log,
+            clock.clone(),
+        )?;
+        let key = SealingKey::load_or_create(&settings.data.join(SEALING_KEY))?;
+        let (node, engine) = node::open(
+            settings.renewal(),
+            authority.clone(),
+            index.clone(),
+            data.store.clone(),
+            key,
+            clock.clone(),
+        );
+
+        let readiness = Readiness::new();
+        let starting = readiness.guard("entries");
+        let streams = StreamRegistry::default();
+        let parts = Parts { settings: settings.clone(), authority, node: node.clone(), index, entries, streams };
+        let (listener, admin) = bind(&settings, &parts, &metrics, &readiness, &drain)?;
+        let limits = Limits::new(&settings.limits, runtime::open_files());
+        let shared = Shared { clock, streams: parts.streams.clone(), ..Shared::default() };
+        let admit = admitter(node, &drain);
+        let server =
+            Server::new(listener, limits, settings.limits.clone(), SdsService::new(shared), admit);
+
+        let mut tasks = Supervisor::new(drainer);
+        tasks.spawn_background("signals", signals.run());
+        tasks.spawn_background("watchdog", runtime::notify::watchdog());
+        tasks.spawn("issuer", |drain| issuer.run(drain.token()));
+        tasks.spawn("index", |drain| indexer.run(drain.token()));
+        tasks.spawn("directory", |drain| directory.run(drain.token()));
+        tasks.spawn("node", |drain| async move {
+            engine.run(drain.token()).await;
+            Ok::<_, Infallible>(())
+        });
+        tasks.spawn("reload", |drain| reload::run(reread, parts.entries.clone(), drain));
+        tasks.spawn("admin", |drain| admin.run(drain));
+        let upkeep = metrics.clone();
+        tasks.spawn("metrics", |drain| upkeep.upkeep(drain));
+        if let Some(address) = settings.metrics.listen {
+            let sources = sources::of(&parts, &metrics, &readiness, &drain);
+            let server = MetricsServer::bind(address, &sources).await?;
+            tasks.spawn("metrics listener", |drain| server.run(drain));
+        }
+        tasks.spawn_finite("first scan", |drain| first_scan(parts, starting, drain));
+        tasks.spawn("endpoint", |drain| server.run(drain));
+        tasks.spawn_finite("readiness", |drain| announce(readiness, drain));
+        tasks.run(settings.limits.drain).await
+    };
+    data.close();
+    Ok(served?)
+}
+
+fn bind(
+    settings: &Settings,
+    parts: &Parts,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    drain: &Drain,
+) -> anyhow::Result<(Listener, AdminServer)> {
+    let sources = sources::of(parts, metrics, readiness, drain);
+    let admin = AdminServer::bind(&settings.admin_socket(), &sources)?;
+    Ok((Listener::bind(&settings.socket, 0o666)?, admin))
+}
+
+/// What turns a peer into a session and the work that keeps it true.
+fn admitter(
+    node: Node,
+    drain: &Drain,
+) -> impl Fn(Peer, u64) -> (Session, futures::future::BoxFuture<'static, ()>) + Send + use<> {
+    let (attestor, limitations) = Attestor::new();
+    for limitation in limitations {
+        tracing::warn!(%limitation, "the server cannot see everything");
+    }
+    let (attestor, drain) = (Arc::new(attestor), drain.token());
+    move |peer, connection| {
+        let Peer { pid, uid, gid, pidfd } = peer;
+        let (sessions, session) = Session::channel(Caller { connection, pid, uid, gid });
+        let work: futures::future::BoxFuture<'static, ()> = match Process::from_peer(pid, uid, gid, pidfd) {
+            Ok(process) => {
+                let task = CallerTask::new(process, attestor.clone(), node.clone(), sessions);
+                Box::pin(task.run(drain.clone()))
+            }
+            Err(error) => Box::pin(async move { sessions.refuse(&error) }),
+        };
+        (session, work)
+    }
+}
+
+/// Holds readiness back until the entries directory was looked at once.
+async fn first_scan(parts: Parts, starting: runtime::Guard, drain: Drain) -> Result<(), Infallible> {
+    let mut status = parts.entries.status();
+    tokio::select! {
+        () = drain.begun() => {}
+        _ = status.wait_for(|status| status.last_scan.is_some()) => {}
+    }
+    drop(starting);
+    Ok(())
+}
+
+async fn announce(readiness: Readiness, drain: Drain) -> Result<(), Infallible> {
+    tokio::select! {
+        () = drain.begun() => return Ok(()),
+        () = readiness.ready() => {}
+    }
+    // For scripts and tests: the line stands when both sockets are served.
+    println!("ready");
+    runtime::notify::ready();
+    drain.begun().await;
+    runtime::notify::stopping();
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! What the admin API tells of the server: each answer put together from the parts' own status.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use futures::future::FutureExt as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+use spiffe_bridge::authority::Authority;
+use spiffe_bridge::node::Node;
+use spiffe_bridge::registration::{DirectoryHandle, EntryIndex};
+use tokio::sync::watch;
+
+use crate::admin::{Bundle, Entries, Finding, Rescan, Rescanned, Sources, State, Status};
+use crate::config::Settings;
+use crate::runtime::{Drain, Readiness};
+use crate::sds::StreamRegistry;
+use crate::telemetry::metrics::Metrics;
+
+/// The parts that know something.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) settings: Settings,
+    pub(super) authority: Authority,
+    pub(super) node: Node,
+    pub(super) index: watch::Receiver<Arc<EntryIndex>>,
+    pub(super) entries: DirectoryHandle,
+    pub(super) streams: StreamRegistry,
+}
+
+pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain: &Drain) -> Sources {
+    let (status, entries, bundle, rescan) = (parts.clone(), parts.clone(), parts.clone(), parts.clone());
+    let (streams, drain, waiting) = (parts.streams.clone(), drain.clone(), readiness.clone());
+    Sources {
+        status: Arc::new(move || status.status(&waiting, &drain)),
+        streams: Arc::new(move || streams.snapshot().iter().map(value).collect()),
+        entries: Arc::new(move || entries.entries()),
+        bundle: Arc::new(move || Some(bundle.bundle())),
+        rescan: Arc::new(move |request| rescan.clone().rescan(request).boxed()),
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+    }
+}
+
+impl Parts {
+    fn status(&self, readiness: &Readiness, drain: &Drain) -> Status {
+        let pending: Vec<String> = readiness.pending().iter().map(ToString::to_string).collect();
+        let state = match pending.is_empty() {
+            _ if drain.has_begun() => State::Draining,
+            true => State::Ready,
+            false => State::Starting,
+        };
+        let directory = self.entries.status().borrow().clone();
+        let details = BTreeMap::from([
+            ("authority".to_owned(), value(&self.authority.status())),
+            ("node".to_owned(), value(&*self.node.status())),
+            ("entries".to_owned(), value(&*directory)),
+            ("streams".to_owned(), json!({ "open": self.streams.count() })),
+            (
+                "sealing".to_owned(),
+                json!({
+                    "state": "unsealed",
+                    "reason": "the sealing key lies beside the data: it protects a copied store, not a copied directory",
+                }),
+            ),
+        ]);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            trust_domain: self.settings.trust_domain.as_str().to_owned(),
+            state,
+            pending,
+            findings: self.findings(),
+            details,
+        }
+    }
+
+    /// What an operator should look at, most urgent first.
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut find = |what: String, advice: &str| findings.push(Finding { what, advice: advice.to_owned() });
+        let authority = self.authority.status();
+        if let Some(error) = &authority.last_error {
+            find(format!("signing fails: {error}"), "see the log; what was issued stays valid until it expires");
+        }
+        for identity in &self.node.status().failing {
+            let error = identity.last_error.as_deref().unwrap_or("unknown");
+            find(
+                format!("{} cannot be renewed ({} tries): {error}", identity.spiffe_id, identity.failures),
+                "it is tried again by itself; what is valid stays in use",
+            );
+        }
+        if authority.root_ends_soon {
+            find(
+                format!("the root's life ends at {}", authority.root_not_after),
+                "plan its replacement: docs/operations.md, \"The root comes to its end\"",
+            );
+        }
+        let directory = self.entries.status().borrow().clone();
+        for problem in &directory.problems {
+            let place = format!("{}:{}:{}", problem.file, problem.line, problem.column);
+            find(
+                format!("{place}: {}", problem.message),
+                "the file keeps its last accepted form: repair it, and it is read again at once",
+            );
+        }
+        if let Some(held) = &directory.held_back {
+            find(
+                format!("a change that would withdraw {} entries is held back", held.withdrawn),
+                "if it is meant: countersign entries reload --prune",
+            );
+        }
+        findings
+    }
+
+    fn entries(&self) -> Entries {
+        let problems = self.entries.status().borrow().problems.iter().map(problem).collect();
+        Entries { entries: self.index.borrow().entries().map(value).collect(), problems }
+    }
+
+    fn bundle(&self) -> Bundle {
+        let bundle = self.authority.bundle().borrow().clone();
+        let pem = bundle.roots.iter().map(|root| pem(root)).collect();
+        let trust_domain = bundle.trust_domain.as_str().to_owned();
+        Bundle { trust_domain, version: bundle.version.to_string(), pem }
+    }
+
+    async fn rescan(self, request: Rescan) -> Result<Rescanned, String> {
+        let before = self.index.borrow().clone();
+        let scanned = if request.prune { self.entries.prune().await } else { self.entries.rescan().await };
+        let status = scanned.ok_or("the server is shutting down")?;
+        // The index follows the store; its count tells what came of it.
+        let mut index = self.index.clone();
+        let caught_up = index.wait_for(|index| index.len() == status.entries);
+        let after = match tokio::time::timeout(std::time::Duration::from_secs(5), caught_up).await {
+            Ok(Ok(index)) => index.clone(),
+            _ => return Err("the index does not follow the store: see the log".to_owned()),
+        };
+        let ids = |index: &EntryIndex| -> BTreeMap<String, Value> {
+            index.entries().map(|entry| (entry.id.to_string(), value(entry))).collect()
+        };
+        let (before, after) = (ids(&before), ids(&after));
+        let changed = after.iter().filter(|(id, entry)| before.get(*id).is_some_and(|old| old != *entry)).count();
+        Ok(Rescanned {
+            added: after.keys().filter(|id| !before.contains_key(*id)).count() as u64,
+            changed: changed as u64,
+            removed: before.keys().filter(|id| !after.contains_key(*id)).count() as u64,
+            held_back: status.held_back.as_ref().map_or(0, |held| held.withdrawn as u64),
+            problems: status.problems.iter().map(problem).collect(),
+        })
+    }
+}
+
+fn problem(problem: &spiffe_bridge::registration::directory::Problem) -> Value {
+    json!({
+        "file": format!("{}:{}:{}", problem.file, problem.line, problem.column),
+        "problem": problem.message,
+        "since": problem.since,
+    })
+}
+
+fn value(status: impl Serialize) -> Value {
+    serde_json::to_value(status).unwrap_or(Value::Null)
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = BASE64.encode(der);
+    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
+    format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+}

@@ -1,0 +1,233 @@
+//! The words of the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Workload identity for Envoy meshes.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, propagate_version = true, subcommand_required = true)]
+#[command(
+    after_help = "Exit status: 0 done and well, 1 a finding or a failure, 2 wrong usage or configuration."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Serve SDS and the Workload API
+    Serve {
+        /// Initialise a data directory that has never been used
+        #[arg(long)]
+        init: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Initialise a data directory: makes the first root
+    Init {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Tell how the server is; 1 if there is something to look at
+    Status {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
+    },
+    /// List what is streamed to whom, and what they said to it
+    Streams {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Only what was sent and is not acknowledged; 1 if there is any
+        #[arg(long)]
+        not_acknowledged: bool,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
+    },
+    /// List the entries in force, check their documents, or have them read again
+    Entries(EntriesArgs),
+    /// Print the trust bundle
+    Bundle {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: BundleFormat,
+    },
+    /// Help with Envoy's configuration
+    #[command(subcommand)]
+    Envoy(Envoy),
+    /// Help with the server's configuration
+    #[command(subcommand)]
+    Config(ConfigVerb),
+}
+
+/// The keys of the configuration that are flags.
+#[derive(Debug, Default, Clone, Args)]
+pub struct ConfigArgs {
+    /// The YAML file with the configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The trust domain, such as example.org
+    #[arg(long, value_name = "TD")]
+    pub trust_domain: Option<String>,
+    /// The directory of keys, store and admin socket
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The directory of entry documents [default: DATA/entries]
+    #[arg(long, value_name = "DIR")]
+    pub entries: Option<PathBuf>,
+    /// The socket of SDS and the Workload API
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Where the running server is found.
+#[derive(Debug, Default, Clone, Args)]
+pub struct ServerArgs {
+    /// The server's data directory [default: that of COUNTERSIGN_ADMIN, or serve's default]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The server's configuration, for its data directory
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// How a list is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For machines
+    Json,
+    /// For both
+    Yaml,
+}
+
+/// How the bundle is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum BundleFormat {
+    /// The certificates
+    #[default]
+    Pem,
+    /// With trust domain and version
+    Json,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct EntriesArgs {
+    #[command(subcommand)]
+    pub verb: Option<EntriesVerb>,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EntriesVerb {
+    /// Check the entry documents without a server
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Have the server read the entry documents again
+    Reload {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Also withdraw what the brake on mass removal holds back
+        #[arg(long)]
+        prune: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Print the effective configuration and everything that is wrong with it and with the entries
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Envoy {
+    /// Print a bootstrap that speaks mutual TLS with what Countersign serves
+    Bootstrap(Box<BootstrapArgs>),
+}
+
+/// What an Envoy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BootstrapKind {
+    /// Beside one application
+    Sidecar,
+    /// At the edge of the mesh
+    Gateway,
+}
+
+/// The SDS protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BootstrapApi {
+    /// Incremental
+    Delta,
+    /// State of the world
+    Sotw,
+}
+
+#[derive(Debug, Args)]
+pub struct BootstrapArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[arg(long, value_enum)]
+    pub kind: BootstrapKind,
+    /// The service that this Envoy belongs to (node.cluster)
+    #[arg(long, value_name = "NAME")]
+    pub service: String,
+    /// Names this Envoy in `streams` (node.id) [default: the service]
+    #[arg(long, value_name = "NAME")]
+    pub node_id: Option<String>,
+    /// The SPIFFE ID that must answer outgoing calls
+    #[arg(long, value_name = "ID")]
+    pub upstream_id: String,
+    /// An address of the called service; repeat it for several
+    #[arg(long = "upstream", value_name = "HOST:PORT")]
+    pub upstreams: Vec<String>,
+    /// Its own SPIFFE ID [default: the caller's first identity]
+    #[arg(long, value_name = "ID")]
+    pub identity: Option<String>,
+    /// A SPIFFE ID that may call; repeat it for several [default: all of the trust domain]
+    #[arg(long = "peer", value_name = "ID")]
+    pub peers: Vec<String>,
+    /// Where mesh callers come in
+    #[arg(long, value_name = "ADDR")]
+    pub inbound: Option<SocketAddr>,
+    /// The sidecar's application
+    #[arg(long, value_name = "ADDR")]
+    pub app: Option<SocketAddr>,
+    /// Where the sidecar's application sends its calls
+    #[arg(long, value_name = "ADDR")]
+    pub outbound: Option<SocketAddr>,
+    /// Where the gateway's callers from outside come in
+    #[arg(long, value_name = "ADDR")]
+    pub edge: Option<SocketAddr>,
+    /// The gateway's certificate chain for them
+    #[arg(long, value_name = "FILE", requires = "edge_key")]
+    pub edge_certificate: Option<PathBuf>,
+    /// And its key
+    #[arg(long, value_name = "FILE", requires = "edge_certificate")]
+    pub edge_key: Option<PathBuf>,
+    /// Envoy's admin interface: an address, or a path for a Unix socket
+    #[arg(long, value_name = "ADDR|PATH")]
+    pub admin: Option<String>,
+    #[arg(long, value_enum, default_value = "delta")]
+    pub api: BootstrapApi,
+    /// Write there instead of to standard output
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}

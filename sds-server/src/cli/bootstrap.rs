@@ -1,0 +1,77 @@
+//! `envoy bootstrap`: the flags as settings of a bootstrap, rendered.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use envoy_configs::{Admin, Api, EdgeTls, Host, Identity, Kind, Settings};
+use spiffe_bridge::identity::{SpiffeId, parse_workload_id};
+
+use super::args::{BootstrapApi, BootstrapArgs, BootstrapKind};
+use super::output::Printer;
+use super::{Ended, Fault, Outcome};
+use crate::config::Environment;
+
+pub(super) fn run(mut args: BootstrapArgs, environment: &Environment, out: &mut Printer) -> Ended {
+    let server = super::settings(std::mem::take(&mut args.config), environment)?;
+    let output = args.output.take();
+    let kind = match args.kind {
+        BootstrapKind::Sidecar => Kind::Sidecar,
+        BootstrapKind::Gateway => Kind::Gateway,
+    };
+    let settings = settings(kind, args, &server).map_err(Fault::Usage)?;
+    let text = envoy_configs::render(kind, &settings).map_err(|error| Fault::Usage(error.into()))?;
+    match output {
+        Some(path) => {
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        None => out.line(&text)?,
+    }
+    Ok(Outcome::Well)
+}
+
+fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -> anyhow::Result<Settings> {
+    let upstream_id = id("--upstream-id", &args.upstream_id)?;
+    let defaults = Settings::new(kind, server.trust_domain.clone(), upstream_id);
+    let identity = args.identity.map(|text| id("--identity", &text)).transpose()?;
+    let peers: Result<_, _> = args.peers.iter().map(|text| id("--peer", text)).collect();
+    let upstreams: Vec<_> = args.upstreams.iter().map(|text| host(text)).collect::<Result<_, _>>()?;
+    let edge_tls = args.edge_certificate.zip(args.edge_key);
+    Ok(Settings {
+        node_id: args.node_id.unwrap_or_else(|| args.service.clone()),
+        service: args.service,
+        identity: identity.map_or(Identity::Default, Identity::Named),
+        socket: server.socket.clone(),
+        api: match args.api {
+            BootstrapApi::Delta => Api::Delta,
+            BootstrapApi::Sotw => Api::Sotw,
+        },
+        inbound: args.inbound.unwrap_or(defaults.inbound),
+        peers: peers?,
+        app: args.app.unwrap_or(defaults.app),
+        outbound: args.outbound.unwrap_or(defaults.outbound),
+        edge: args.edge.unwrap_or(defaults.edge),
+        edge_tls: edge_tls.map(|(certificate_chain, private_key)| EdgeTls { certificate_chain, private_key }),
+        upstreams: if upstreams.is_empty() { defaults.upstreams } else { upstreams },
+        admin: args.admin.map_or(Ok(defaults.admin), |text| admin(&text))?,
+        ..defaults
+    })
+}
+
+fn id(flag: &'static str, text: &str) -> anyhow::Result<SpiffeId> {
+    parse_workload_id(text).context(flag)
+}
+
+/// `host:port`, `[::1]:port`.
+fn host(text: &str) -> anyhow::Result<Host> {
+    let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = split.ok_or_else(|| anyhow!("--upstream: {text:?} is not HOST:PORT"))?;
+    Ok(Host { host: host.trim_matches(['[', ']']).to_owned(), port })
+}
+
+fn admin(text: &str) -> anyhow::Result<Admin> {
+    if text.starts_with('/') {
+        return Ok(Admin::Unix(PathBuf::from(text)));
+    }
+    let address = text.parse().with_context(|| format!("--admin: {text:?} is no address, and no path"))?;
+    Ok(Admin::Tcp(address))
+}

@@ -1,0 +1,15 @@
+//! One YAML file and the flags that win over it, composed into [`Settings`]: checked values only.
+//!
+//! [`File`] is what may be written, [`Flags`] what may be given on the command line, [`Environment`] what the
+//! defaults depend on. Each section is the configuration of the module whose work it is. Every key stands in
+//! docs/configuration.md; a test holds that. Nothing here is secret; what becomes so must print redacted.
+
+mod file;
+mod places;
+mod sections;
+mod settings;
+
+pub use file::{File, FileError};
+pub use places::Environment;
+pub use sections::{Authority, Renewal};
+pub use settings::{Flags, Problem, Problems, Settings};

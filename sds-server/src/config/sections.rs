@@ -1,0 +1,103 @@
+//! The sections that configure the library: it reads no file, so that their keys live here.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::duration;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// How long certificates live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Authority {
+    /// Lifetime of a root certificate.
+    #[serde(with = "duration")]
+    pub root_lifetime: Duration,
+    /// Lifetime of an X.509-SVID, unless the entry's profile says otherwise.
+    #[serde(with = "duration")]
+    pub leaf_lifetime: Duration,
+    /// How far notBefore lies in the past, for peers whose clocks are late.
+    #[serde(with = "duration")]
+    pub backdate: Duration,
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self {
+            root_lifetime: Duration::from_secs(365 * DAY),
+            leaf_lifetime: Duration::from_secs(HOUR),
+            backdate: Duration::from_secs(5 * MINUTE),
+        }
+    }
+}
+
+/// When SVIDs are renewed, in shares of their lifetime.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Renewal {
+    /// The share after which an SVID is renewed.
+    pub at: f64,
+    /// The share by which that varies at random, earlier or later, so that not all are renewed at once.
+    pub spread: f64,
+}
+
+impl Default for Renewal {
+    fn default() -> Self {
+        Self { at: 0.5, spread: 0.1 }
+    }
+}
+
+impl Authority {
+    /// What does not fit together, as key and advice.
+    pub(super) fn problems(&self, found: &mut Vec<(&'static str, String)>) {
+        let mut check = |key, is_right: bool, advice: String| {
+            if !is_right {
+                found.push((key, advice));
+            }
+        };
+        let text = duration::format;
+        let (root, leaf) = (self.root_lifetime, self.leaf_lifetime);
+        // Certificates count in seconds.
+        let whole = [root, leaf, self.backdate].iter().all(|duration| duration.subsec_millis() == 0);
+        check("authority", whole, "certificates count in whole seconds: no ms here".to_owned());
+        check("authority.leaf_lifetime", leaf.as_secs() >= 1, "it must be at least 1s".to_owned());
+        check(
+            "authority.leaf_lifetime",
+            leaf < root,
+            format!("{} is not shorter than authority.root_lifetime, {}", text(leaf), text(root)),
+        );
+        check(
+            "authority.root_lifetime",
+            root.as_secs() <= 100 * 365 * DAY,
+            format!("{} is more than a century: at most 36500d", text(root)),
+        );
+        check(
+            "authority.backdate",
+            self.backdate < root,
+            format!("{} is not shorter than authority.root_lifetime", text(self.backdate)),
+        );
+    }
+}
+
+impl Renewal {
+    /// What does not fit together, as key and advice.
+    pub(super) fn problems(&self, found: &mut Vec<(&'static str, String)>) {
+        let Self { at, spread } = *self;
+        // Written so that NaN fails too.
+        if !(at > 0.0 && at < 1.0) {
+            found.push((
+                "renewal.at",
+                format!("{at} is not between 0 and 1: 0.5 renews at half of the lifetime"),
+            ));
+        } else if !(spread >= 0.0 && at - spread > 0.0 && at + spread < 1.0) {
+            let advice = format!(
+                "{spread} is too wide: renewal.at - spread must stay above 0, renewal.at + spread below 1"
+            );
+            found.push(("renewal.spread", advice));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What the server runs with: file, flags and defaults put together and checked.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
+
+use super::{Authority, Environment, File, Renewal};
+use crate::{endpoint, telemetry};
+
+pub(super) const ADMIN_SOCKET: &str = "admin.sock";
+
+/// The keys that are flags too. A flag wins over the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented as keys of the file")]
+pub struct Flags {
+    pub trust_domain: Option<String>,
+    pub data: Option<PathBuf>,
+    pub entries: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
+}
+
+/// The effective configuration. Every value has been checked; every path is absolute.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// The trust domain that is served.
+    #[serde(serialize_with = "as_text")]
+    pub trust_domain: TrustDomain,
+    /// The directory of keys, store and admin socket.
+    pub data: PathBuf,
+    /// The directory of entry documents.
+    pub entries: PathBuf,
+    /// The API socket.
+    pub socket: PathBuf,
+    /// How long certificates live.
+    pub authority: Authority,
+    /// When SVIDs are renewed.
+    pub renewal: Renewal,
+    /// What callers may take.
+    pub limits: endpoint::Config,
+    /// What is logged, and how.
+    pub log: telemetry::logs::Config,
+    /// Where metrics can be read.
+    pub metrics: telemetry::metrics::Config,
+}
+
+/// One thing that is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, such as `authority.leaf_lifetime`.
+    pub key: &'static str,
+    /// What is wrong with its value, and what to do.
+    pub advice: String,
+}
+
+/// All that is wrong with a configuration; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, Problem { key, advice }) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "\n" };
+            write!(f, "{separator}{key}: {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Flags over file over defaults, checked.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn resolve(file: File, flags: Flags, environment: &Environment) -> Result<Self, Problems> {
+        let mut found = Vec::new();
+        let trust_domain = trust_domain(flags.trust_domain.or(file.trust_domain), &mut found);
+        let data = path("data", flags.data.or(file.data).or_else(|| environment.data()), &mut found);
+        let entries = flags.entries.or(file.entries).or_else(|| Some(data.as_ref()?.join("entries")));
+        // Without a data directory there is no default for the entries either: one problem, not two.
+        let entries = entries.and_then(|entries| path("entries", Some(entries), &mut found));
+        let socket =
+            path("socket", flags.socket.or(file.socket).or_else(|| environment.socket()), &mut found);
+        file.authority.problems(&mut found);
+        file.renewal.problems(&mut found);
+        limits(&file.limits, &mut found);
+        if let Err(error) = file.log.env_filter() {
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            found.push(("log.filter", format!("{error}: {source}")));
+        }
+        if let Some(address) = file.metrics.listen.filter(|address| !address.ip().is_loopback()) {
+            let advice =
+                format!("{address} is not a loopback address: it has no authentication, use 127.0.0.1");
+            found.push(("metrics.listen", advice));
+        }
+        match (trust_domain, data, entries, socket) {
+            (Some(trust_domain), Some(data), Some(entries), Some(socket)) if found.is_empty() => Ok(Self {
+                trust_domain,
+                data,
+                entries,
+                socket,
+                authority: file.authority,
+                renewal: file.renewal,
+                limits: file.limits,
+                log: file.log,
+                metrics: file.metrics,
+            }),
+            _ => {
+                let problem = |(key, advice)| Problem { key, advice };
+                Err(Problems(found.into_iter().map(problem).collect()))
+            }
+        }
+    }
+
+    /// What the library's authority is told.
+    #[must_use]
+    pub fn authority(&self) -> spiffe_bridge::authority::Config {
+        let mut config = spiffe_bridge::authority::Config::new(self.trust_domain.clone());
+        config.root_lifetime = self.authority.root_lifetime;
+        config.leaf_lifetime = self.authority.leaf_lifetime;
+        config.longest_leaf_lifetime = config.longest_leaf_lifetime.max(self.authority.leaf_lifetime);
+        config.backdate = self.authority.backdate;
+        config
+    }
+
+    /// What the library's node is told.
+    #[must_use]
+    pub fn renewal(&self) -> spiffe_bridge::node::Config {
+        let Renewal { at, spread } = self.renewal;
+        spiffe_bridge::node::Config { at, spread, ..Default::default() }
+    }
+
+    /// The socket that the CLI asks.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data.join(ADMIN_SOCKET)
+    }
+}
+
+type Found = Vec<(&'static str, String)>;
+
+fn trust_domain(text: Option<String>, found: &mut Found) -> Option<TrustDomain> {
+    let Some(text) = text else {
+        let advice = "it has no default: give --trust-domain, or the key, such as example.org";
+        found.push(("trust_domain", advice.to_owned()));
+        return None;
+    };
+    parse_trust_domain(&text).map_err(|error| found.push(("trust_domain", error.to_string()))).ok()
+}
+
+fn path(key: &'static str, path: Option<PathBuf>, found: &mut Found) -> Option<PathBuf> {
+    let Some(path) = path.filter(|path| path != Path::new("")) else {
+        let advice = "there is no default here ($HOME or $XDG_RUNTIME_DIR is not set): give it a path";
+        found.push((key, advice.to_owned()));
+        return None;
+    };
+    std::path::absolute(&path).map_err(|error| found.push((key, format!("{path:?}: {error}")))).ok()
+}
+
+fn limits(limits: &endpoint::Config, found: &mut Found) {
+    let counts = [
+        ("limits.connections", limits.connections),
+        ("limits.connections_per_uid", limits.connections_per_uid),
+        ("limits.streams_per_connection", limits.streams_per_connection),
+    ];
+    for (key, _) in counts.into_iter().filter(|(_, count)| *count == 0) {
+        found.push((key, "0 would serve nobody: give at least 1".to_owned()));
+    }
+    // HTTP/2 sends a few hundred bytes of headers with every gRPC request.
+    if limits.header_list_bytes < 1024 {
+        found.push(("limits.header_list_bytes", "gRPC needs at least 1024".to_owned()));
+    }
+    let times = [
+        ("limits.first_request", limits.first_request),
+        ("limits.keepalive_interval", limits.keepalive_interval),
+        ("limits.keepalive_timeout", limits.keepalive_timeout),
+    ];
+    for (key, _) in times.into_iter().filter(|(_, time)| time.as_millis() < 10) {
+        found.push((key, "it must be at least 10ms".to_owned()));
+    }
+}
+
+fn as_text<S: Serializer>(domain: &TrustDomain, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(domain.as_str())
+}

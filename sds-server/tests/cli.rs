@@ -1,0 +1,358 @@
+//! The command line, and what it asks a running server over the admin socket.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use sds_server::admin::{
+    AdminServer, Bundle, Entries, Finding, MetricsServer, Rescan, Rescanned, Sources, State, Status,
+};
+use sds_server::cli::output::Printer;
+use sds_server::cli::{EntryCheck, Hooks, Init, run_from};
+use sds_server::config::Environment;
+use sds_server::runtime::{Drainer, Readiness, drain};
+use sds_server::telemetry::metrics::{self, Metrics};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+
+#[derive(Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Text {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Text {
+    fn take(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    status: u8,
+    out: String,
+    err: String,
+}
+
+fn run_in(environment: &Environment, args: &[&str]) -> Ran {
+    let hooks = Hooks {
+        serve: |settings, init| anyhow::bail!("served {} {init:?}", settings.trust_domain.as_str()),
+        init: |settings| Ok(format!("initialised {}", settings.data.display())),
+        check_entries: |path, _| {
+            let is_wrong = path.ends_with("wrong");
+            let problems = if is_wrong { vec!["a.yaml:3: no such selector".to_owned()] } else { Vec::new() };
+            EntryCheck { files: 1, entries: 2, problems }
+        },
+    };
+    let (out, err) = (Text::default(), Text::default());
+    let args = ["countersign"].iter().chain(args).map(OsString::from);
+    let (mut to_out, mut to_err) = (Printer::to(out.clone()), Printer::to(err.clone()));
+    let status = run_from(args, hooks, environment, &mut to_out, &mut to_err);
+    Ran { status, out: out.take(), err: err.take() }
+}
+
+fn run(args: &[&str]) -> Ran {
+    run_in(&Environment { is_root: true, ..Environment::default() }, args)
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_end_with_2() {
+    let check = |args: &[&str], says: &str| {
+        let ran = run(args);
+        assert_eq!(ran.status, 2, "{ran:?}");
+        assert!(ran.err.contains(says), "{ran:?}");
+        assert_eq!(ran.out, "");
+    };
+    check(&[], "Usage");
+    check(&["servo"], "servo");
+    check(&["serve"], "trust_domain: it has no default");
+    check(&["serve", "--trust-domain", "Not Good"], "trust_domain");
+    check(&["serve", "--config", "/nonexistent/c.yaml"], "cannot read the configuration");
+    check(&["streams", "-o", "xml"], "xml");
+    check(&["config", "check", "--trust-domain", "example.org", "--entries", "/wrong"], "a.yaml:3:");
+}
+
+#[test]
+fn a_mistake_in_the_file_is_shown_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    std::fs::write(&path, "trust_domain: example.org\nsokcet: /x\n").unwrap();
+    let ran = run(&["config", "check", "--config", path.to_str().unwrap()]);
+    assert_eq!(ran.status, 2);
+    assert!(ran.err.contains(&format!("{}:2:1: ", path.display())), "{ran:?}");
+}
+
+#[test]
+fn verbs_reach_their_work_with_the_flags() {
+    let ran = run(&["serve", "--init", "--trust-domain", "example.org"]);
+    assert_eq!((ran.status, ran.err.as_str()), (1, "countersign: served example.org Allowed\n"));
+    let ran = run(&["serve", "--trust-domain", "example.org"]);
+    assert_eq!(ran.err, format!("countersign: served example.org {:?}\n", Init::Refused));
+    let ran = run(&["init", "--trust-domain", "example.org", "--data", "/d"]);
+    assert_eq!((ran.status, ran.out.as_str()), (0, "initialised /d\n"));
+    let ran = run(&["entries", "check", "--trust-domain", "example.org", "--entries", "/wrong"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.out.starts_with("a.yaml:3: no such selector\n2 entries in order"), "{ran:?}");
+}
+
+#[test]
+fn help_and_version_are_results() {
+    for args in [["--version"], ["--help"]] {
+        let ran = run(&args);
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+        assert!(ran.out.contains("countersign") || ran.out.contains("Usage"), "{ran:?}");
+    }
+}
+
+#[test]
+fn config_check_prints_what_can_be_read_back() {
+    let ran = run(&["config", "check", "--trust-domain", "example.org"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let file = sds_server::config::File::parse(&ran.out, Path::new("printed")).unwrap();
+    assert_eq!(file.trust_domain.as_deref(), Some("example.org"));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_command_quietly() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let hooks = Hooks {
+        serve: |_, _| Ok(()),
+        init: |_| Ok("done".to_owned()),
+        check_entries: |_, _| EntryCheck::default(),
+    };
+    let environment = Environment { is_root: true, ..Environment::default() };
+    let args = ["countersign", "init", "--trust-domain", "example.org"].map(OsString::from);
+    let err = Text::default();
+    let status = run_from(args, hooks, &environment, &mut Printer::to(Closed), &mut Printer::to(err.clone()));
+    assert_eq!((status, err.take().as_str()), (0, ""));
+}
+
+#[test]
+fn envoy_bootstrap_renders_the_flags() {
+    let args = "envoy bootstrap --kind sidecar --service web --trust-domain example.org \
+                --upstream-id spiffe://example.org/db --upstream 10.0.0.7:15006 --admin /run/envoy.sock";
+    let ran = run(&args.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(ran.status, 0, "{ran:?}");
+    for expected in ["10.0.0.7", "spiffe://example.org/db", "/run/countersign/api.sock", "/run/envoy.sock"] {
+        assert!(ran.out.contains(expected), "{expected}\n{}", ran.out);
+    }
+    let wrong = args.replace("10.0.0.7:15006", "10.0.0.7");
+    let ran = run(&wrong.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(ran.status, 2);
+    assert!(ran.err.contains("HOST:PORT"), "{ran:?}");
+}
+
+#[test]
+fn a_server_that_is_not_running_is_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run(&["status", "--data", dir.path().to_str().unwrap()]);
+    assert_eq!(ran.status, 1);
+    assert!(ran.err.contains("no server is running on"), "{ran:?}");
+    let environment = Environment { admin: Some("/nonexistent/admin.sock".into()), ..Environment::default() };
+    let ran = run_in(&environment, &["streams"]);
+    assert!(ran.err.contains("\"/nonexistent/admin.sock\""), "{ran:?}");
+    let ran = run_in(&Environment::default(), &["streams"]);
+    assert_eq!(ran.status, 2, "{ran:?}");
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    status: Arc<Mutex<Status>>,
+    readiness: Readiness,
+    sources: Sources,
+    _drainer: Drainer,
+}
+
+fn recorded() -> Metrics {
+    static METRICS: std::sync::OnceLock<Metrics> = std::sync::OnceLock::new();
+    METRICS.get_or_init(|| metrics::install().unwrap()).clone()
+}
+
+async fn serve() -> Fixture {
+    let status = Arc::new(Mutex::new(Status {
+        version: "0.1.0".to_owned(),
+        trust_domain: "example.org".to_owned(),
+        state: State::Ready,
+        pending: Vec::new(),
+        findings: Vec::new(),
+        details: BTreeMap::from([(
+            "authority".to_owned(),
+            json!({"root_not_after": "2027-11-23T21:34:15Z"}),
+        )]),
+    }));
+    let readiness = Readiness::new();
+    let sources = Sources {
+        status: Arc::new({
+            let status = status.clone();
+            move || status.lock().unwrap().clone()
+        }),
+        streams: Arc::new(|| {
+            vec![
+                json!({"pid": 7, "name": "default", "sent": "1-ab", "acknowledged": "1-ab", "nack": null}),
+                json!({"pid": 8, "name": "ROOTCA", "sent": "2-cd", "acknowledged": null, "nack": "\u{1b}[2Jbad"}),
+                json!({"pid": 9, "name": "pending", "sent": null, "acknowledged": null, "nack": null}),
+            ]
+        }),
+        entries: Arc::new(|| Entries {
+            entries: vec![json!({"spiffe_id": "spiffe://example.org/web", "selectors": ["unix:uid:1"]})],
+            problems: Vec::new(),
+        }),
+        bundle: Arc::new(|| {
+            let (trust_domain, version) = ("example.org".to_owned(), "1-ab".to_owned());
+            Some(Bundle { trust_domain, version, pem: "-----BEGIN CERTIFICATE-----\n".to_owned() })
+        }),
+        rescan: Arc::new(|Rescan { prune }| {
+            let (removed, held_back) = if prune { (5, 0) } else { (0, 5) };
+            Box::pin(async move { Ok(Rescanned { removed, held_back, ..Rescanned::default() }) })
+        }),
+        metrics: recorded(),
+        readiness: readiness.clone(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let server = AdminServer::bind(&dir.path().join("admin.sock"), &sources).unwrap();
+    let (_drainer, drain) = drain::channel();
+    tokio::spawn(server.run(drain));
+    Fixture { dir, status, readiness, sources, _drainer }
+}
+
+impl Fixture {
+    async fn cli(&self, args: &str) -> Ran {
+        let mut args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+        args.extend(["--data".to_owned(), self.dir.path().to_str().unwrap().to_owned()]);
+        let ask = move || run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    }
+
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.dir.path().join("admin.sock")).await.unwrap();
+        exchange(&mut stream, request).await
+    }
+}
+
+async fn exchange(
+    stream: &mut (impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin),
+    request: &str,
+) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn status_ends_with_1_when_there_is_something_to_look_at() {
+    let fixture = serve().await;
+    let ran = fixture.cli("status").await;
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.out.contains("root not after  2027-11-23T21:34:15Z"), "{ran:?}");
+
+    let finding = Finding { what: "a.yaml cannot be read".into(), advice: "repair line 3".into() };
+    fixture.status.lock().unwrap().findings.push(finding);
+    let ran = fixture.cli("status").await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.out.contains("! a.yaml cannot be read\n  → repair line 3"), "{ran:?}");
+    let ran = fixture.cli("status -o json").await;
+    let status: Status = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(status, *fixture.status.lock().unwrap());
+}
+
+#[tokio::test]
+async fn streams_are_listed_without_obeying_what_callers_wrote() {
+    let fixture = serve().await;
+    let ran = fixture.cli("streams").await;
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert_eq!(ran.out.lines().count(), 4);
+    assert!(ran.out.contains("\\u{1b}[2Jbad") && !ran.out.contains('\u{1b}'), "{ran:?}");
+
+    let ran = fixture.cli("streams --not-acknowledged -o json").await;
+    assert_eq!(ran.status, 1);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(rows.iter().map(|row| &row["pid"]).collect::<Vec<_>>(), [8]);
+}
+
+#[tokio::test]
+async fn entries_and_bundle_are_printed() {
+    let fixture = serve().await;
+    let ran = fixture.cli("entries").await;
+    assert!(ran.out.contains("spiffe://example.org/web  unix:uid:1"), "{ran:?}");
+    assert_eq!(ran.status, 0);
+    let ran = fixture.cli("entries -o yaml").await;
+    assert!(ran.out.contains("spiffe_id: "), "{ran:?}");
+    assert_eq!(fixture.cli("bundle").await.out, "-----BEGIN CERTIFICATE-----\n");
+    assert!(fixture.cli("bundle -o json").await.out.contains("\"version\": \"1-ab\""));
+}
+
+#[tokio::test]
+async fn a_reload_tells_what_the_brake_holds_back() {
+    let fixture = serve().await;
+    let ran = fixture.cli("entries reload").await;
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.out.contains("--prune"), "{ran:?}");
+    let ran = fixture.cli("entries reload --prune").await;
+    assert_eq!((ran.status, ran.out.as_str()), (0, "0 added, 0 changed, 5 removed\n"));
+}
+
+#[tokio::test]
+async fn the_admin_socket_is_private_and_bounded() {
+    let fixture = serve().await;
+    let found = std::fs::metadata(fixture.dir.path().join("admin.sock")).unwrap();
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+
+    let post = |body: &str| {
+        format!(
+            "POST /v1/entries/rescan HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let check = async |request: String, expected: &str| {
+        let answer = fixture.raw(&request).await;
+        assert!(answer.starts_with(expected), "{answer}");
+    };
+    check(post("{}"), "HTTP/1.1 200").await;
+    check(post("{\"prun\": true}"), "HTTP/1.1 422").await;
+    check(post(&format!("{{\"prune\": {}}}", " ".repeat(100_000))), "HTTP/1.1 413").await;
+    check("GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "HTTP/1.1 404").await;
+}
+
+#[tokio::test]
+async fn loopback_serves_the_probes_and_nothing_else() {
+    let fixture = serve().await;
+    let server = MetricsServer::bind("127.0.0.1:0".parse().unwrap(), &fixture.sources).await.unwrap();
+    let address = server.address().unwrap();
+    let (_drainer, drain) = drain::channel();
+    tokio::spawn(server.run(drain));
+    let get = async |path: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        exchange(&mut stream, &format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await
+    };
+    assert!(get("/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(get("/metrics").await.contains("countersign_build_info"));
+    assert!(get("/v1/status").await.starts_with("HTTP/1.1 404"));
+    let guard = fixture.readiness.guard("store");
+    let answer = get("/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("waiting for store\n"), "{answer}");
+    drop(guard);
+    assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
+}
