@@ -1,6 +1,7 @@
 //! Ten thousand identities through the authority, each on record before it is answered, against minting alone.
 //!
 //! `cargo bench -p integration --bench issue`. The store lies on the disk of the target directory.
+//! For callgrind, `… -- profile` issues only.
 
 #![allow(
     clippy::unwrap_used,
@@ -45,7 +46,8 @@ fn main() {
 async fn bench() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let home = Home::open().await;
-    let mut table = Table::new(&format!("issue, {IDENTITIES} identities on {threads} threads, {CONCURRENT} at once"));
+    let mut table =
+        Table::new(&format!("issue, {IDENTITIES} identities on {threads} threads, {CONCURRENT} at once"));
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
     home.issue(1000).await; // warm
     for _ in 0..ROUNDS {
@@ -54,7 +56,9 @@ async fn bench() {
     }
     for (what, part, goal) in [("wall", 0, Goal::AtLeast(0.7)), ("CPU", 1, Goal::None)] {
         let ratios: Vec<f64> = raw.iter().zip(&ours).map(|(raw, ours)| raw[part] / ours[part]).collect();
-        let rate = |runs: &[[f64; 2]]| IDENTITIES as f64 / median(&runs.iter().map(|run| run[part]).collect::<Vec<_>>());
+        let rate = |runs: &[[f64; 2]]| {
+            IDENTITIES as f64 / median(&runs.iter().map(|run| run[part]).collect::<Vec<_>>())
+        };
         let [ours, raw] = [rate(&ours), rate(&raw)].map(|rate| format!("{rate:.0}/s"));
         table.line(&format!("issued, recorded : minted, by {what} time"), &ours, &raw, median(&ratios), goal);
     }

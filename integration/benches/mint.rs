@@ -48,10 +48,30 @@ fn main() {
         // Rates: the goal is a part of what the primitives reach.
         table.line(what, &figure, &limit, 1.0 / pairs.ratio(), goal);
     };
-    compare("key, leaf, PEM : keygen, SPKI, PKCS#8, sign", &|| drop(black_box(ca.key_and_leaf())), &|| raw.key_and_sign(), Goal::AtLeast(0.95));
-    compare("leaf of a key that exists : sign", &|| drop(black_box(ca.leaf(&raw.public))), &|| raw.sign(), Goal::None);
-    compare("workload::generate : keygen, SPKI, PKCS#8", &|| drop(black_box(workload::generate().unwrap())), &|| raw.key(), Goal::None);
-    compare("PublicKey::from_spki : sign", &|| drop(black_box(PublicKey::from_spki(raw.public.spki()).unwrap())), &|| raw.sign(), Goal::None);
+    compare(
+        "key, leaf, PEM : keygen, SPKI, PKCS#8, sign",
+        &|| drop(black_box(ca.key_and_leaf())),
+        &|| raw.key_and_sign(),
+        Goal::AtLeast(0.95),
+    );
+    compare(
+        "leaf of a key that exists : sign",
+        &|| drop(black_box(ca.leaf(&raw.public))),
+        &|| raw.sign(),
+        Goal::None,
+    );
+    compare(
+        "workload::generate : keygen, SPKI, PKCS#8",
+        &|| drop(black_box(workload::generate().unwrap())),
+        &|| raw.key(),
+        Goal::None,
+    );
+    compare(
+        "PublicKey::from_spki : sign",
+        &|| drop(black_box(PublicKey::from_spki(raw.public.spki()).unwrap())),
+        &|| raw.sign(),
+        Goal::None,
+    );
 }
 
 /// CPU time of one call, in µs.
@@ -110,7 +130,12 @@ impl Ca {
         let now = Timestamp::from_unix_seconds(1_780_000_000);
         let validity = Validity { not_before: now, not_after: now + Duration::from_secs(86_400) };
         let trust_domain = TrustDomain::new("bench.test").unwrap();
-        let root = root::Root { trust_domain: &trust_domain, validity, depth: 0, name_constraints: Default::default() };
+        let root = root::Root {
+            trust_domain: &trust_domain,
+            validity,
+            depth: 0,
+            name_constraints: Default::default(),
+        };
         let certificate = root::self_sign(&root, keys.as_ref(), &key).unwrap();
         let facts = inspect::ca(&certificate).unwrap();
         let spiffe_id = SpiffeId::new("spiffe://bench.test/ns/payments/sa/checkout").unwrap();

@@ -41,8 +41,8 @@ impl Fleet {
             let (shared, name) = (shared.clone(), name.to_owned());
             streams.spawn(async move {
                 loop {
-                    let message = stream.next().await;
-                    stream.send(sds::ack(&name, &sds::read(&message)));
+                    let message = stream.read().await;
+                    stream.send(sds::ack(&name, &sds::decode(&message)));
                     shared.answered.fetch_add(1, Ordering::Relaxed);
                     shared.news.notify_one();
                 }
@@ -85,6 +85,6 @@ impl Fleet {
 /// The one message that a stream of `name` gets now, and its acknowledgement.
 pub async fn sample(socket: &Path, name: &str) -> (Bytes, Bytes) {
     let message = Connection::open(socket).await.subscribe(name).await.next().await;
-    let ack = sds::ack(name, &sds::read(&message));
+    let ack = sds::ack(name, &sds::decode(&message));
     (message, ack)
 }

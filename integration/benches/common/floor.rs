@@ -13,7 +13,6 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::server::SendResponse;
 use http::Response;
-use tokio::io::AsyncBufReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
 const SOCKET: &str = "BENCH_FLOOR_SOCKET";
@@ -65,7 +64,9 @@ type Streams = Arc<Mutex<Vec<SendStream<Bytes>>>>;
 
 /// Runs the floor, if this process was started as one.
 pub fn run_if_asked() -> bool {
-    let (Some(socket), Some(frame)) = (std::env::var_os(SOCKET), std::env::var_os(FRAME)) else { return false };
+    let (Some(socket), Some(frame)) = (std::env::var_os(SOCKET), std::env::var_os(FRAME)) else {
+        return false;
+    };
     let frame = Bytes::from(std::fs::read(frame).unwrap());
     // As many threads as the server has: all of the machine's.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -83,7 +84,8 @@ fn listen(socket: &std::ffi::OsStr) -> std::os::unix::net::UnixListener {
 
 async fn serve(listener: UnixListener, frame: Bytes) {
     let connections: Arc<Mutex<Vec<Streams>>> = Arc::default();
-    tokio::spawn(push_on_demand(connections.clone(), frame.clone()));
+    let (pushed, again) = (connections.clone(), frame.clone());
+    std::thread::spawn(move || push_on_demand(&pushed, &again));
     println!("ready");
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -93,9 +95,8 @@ async fn serve(listener: UnixListener, frame: Bytes) {
     }
 }
 
-async fn push_on_demand(connections: Arc<Mutex<Vec<Streams>>>, frame: Bytes) {
-    let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
-    while let Ok(Some(_)) = lines.next_line().await {
+fn push_on_demand(connections: &Mutex<Vec<Streams>>, frame: &Bytes) {
+    for _ in std::io::stdin().lines().map_while(Result::ok) {
         for streams in connections.lock().unwrap().iter() {
             // A stream that has gone is nobody's concern here.
             streams.lock().unwrap().retain_mut(|stream| stream.send_data(frame.clone(), false).is_ok());

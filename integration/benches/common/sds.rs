@@ -89,8 +89,14 @@ impl Connection {
 }
 
 impl Stream {
-    /// The next message, with its five octets of gRPC framing.
+    /// The next message, which must come within a minute, with its five octets of gRPC framing.
     pub async fn next(&mut self) -> Bytes {
+        let within = tokio::time::timeout(Duration::from_secs(60), self.read()).await;
+        within.unwrap_or_else(|_| panic!("no secret {} came within a minute", self.name))
+    }
+
+    /// The same, however long it takes.
+    pub async fn read(&mut self) -> Bytes {
         loop {
             if let Some((head, _)) = self.unread.split_first_chunk::<5>() {
                 let whole = 5 + u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
@@ -127,7 +133,7 @@ impl Stream {
 }
 
 /// What a message says.
-pub fn read(message: &Bytes) -> DiscoveryResponse {
+pub fn decode(message: &Bytes) -> DiscoveryResponse {
     DiscoveryResponse::decode(message.slice(5..)).unwrap()
 }
 

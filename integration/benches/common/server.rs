@@ -33,7 +33,12 @@ impl Server {
         let log = fs::File::create(path("log")).unwrap();
         let mut command = Command::new(binary);
         command.args(["serve", "--init", "--trust-domain", "bench.test"]);
-        for (flag, name) in [("--data", "data"), ("--entries", "entries"), ("--socket", "api.sock"), ("--config", "config.yaml")] {
+        for (flag, name) in [
+            ("--data", "data"),
+            ("--entries", "entries"),
+            ("--socket", "api.sock"),
+            ("--config", "config.yaml"),
+        ] {
             command.arg(flag).arg(path(name));
         }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
@@ -64,7 +69,8 @@ impl Server {
 
     /// Gives `spiffe://bench.test/NAME` to the users `uids`, with these DNS names; one file a user.
     pub fn entry(&self, name: &str, uid: u32, dns_names: &[String]) {
-        let mut text = format!("kind: Workload\nspiffe_id: spiffe://bench.test/{name}\nselectors: [unix:uid:{uid}]\n");
+        let mut text =
+            format!("kind: Workload\nspiffe_id: spiffe://bench.test/{name}\nselectors: [unix:uid:{uid}]\n");
         if !dns_names.is_empty() {
             text += &format!("dns_names: [{}]\n", dns_names.join(", "));
         }
@@ -72,6 +78,16 @@ impl Server {
         let half = self.directory.path().join("half");
         fs::write(&half, text).unwrap();
         fs::rename(half, self.file(name)).unwrap();
+    }
+
+    /// Gives `count` entries to somebody who never comes, in one file.
+    pub fn others(&self, count: usize) {
+        let entry = |n| {
+            format!("kind: Workload\nspiffe_id: spiffe://bench.test/other/{n}\nselectors: [unix:uid:77]\n")
+        };
+        let text = (0..count).map(entry).collect::<Vec<_>>().join("---\n");
+        fs::write(self.directory.path().join("half"), text).unwrap();
+        fs::rename(self.directory.path().join("half"), self.file("others")).unwrap();
     }
 
     pub fn remove_entry(&self, name: &str) {

@@ -23,7 +23,10 @@ impl Table {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').next().unwrap_or_default();
         println!("\n{bench}: {cores} cores, load {load} before\n");
-        println!("| {:<46} | {:>22} | {:>22} | {:>6} | {:>7} | {:<7} |", "what", "figure", "limit", "ratio", "goal", "reached");
+        println!(
+            "| {:<46} | {:>22} | {:>22} | {:>6} | {:>7} | {:<7} |",
+            "what", "figure", "limit", "ratio", "goal", "reached"
+        );
         println!("|{0:-<48}|{0:->24}|{0:->24}|{0:->8}|{0:->9}|{0:-<9}|", "");
         Self::default()
     }
