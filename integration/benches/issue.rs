@@ -1,0 +1,161 @@
+//! Ten thousand identities through the authority, each on record before it is answered, against minting alone.
+//!
+//! `cargo bench -p integration --bench issue`. The store lies on the disk of the target directory.
+//! For callgrind, `… -- profile` issues only.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench stops at the first surprise"
+)]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use common::stats::{median, percentile};
+use common::table::{Goal, Table};
+use common::{cpu, disk};
+use spiffe_bridge::authority::{self, Authority, LeafRequest};
+use spiffe_bridge::clock::Clock;
+use spiffe_bridge::identity::{SpiffeId, TrustDomain};
+use spiffe_bridge::keys::{DiskKeys, KeyManager, workload};
+use spiffe_bridge::{audit, store};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+const IDENTITIES: usize = 10_000;
+/// Requests under way: as many as a node has that comes back to an empty cache.
+const CONCURRENT: usize = 1024;
+const ROUNDS: usize = 5;
+
+fn main() {
+    if !common::asked_for() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(bench());
+}
+
+async fn bench() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let home = Home::open().await;
+    let mut table =
+        Table::new(&format!("issue, {IDENTITIES} identities on {threads} threads, {CONCURRENT} at once"));
+    let (mut ours, mut raw) = (Vec::new(), Vec::new());
+    home.issue(1000).await; // warm
+    for _ in 0..ROUNDS {
+        raw.push(measure(async || mint(threads)).await);
+        ours.push(measure(async || home.issue(IDENTITIES).await).await);
+    }
+    for (what, part, goal) in [("wall", 0, Goal::AtLeast(0.7)), ("CPU", 1, Goal::None)] {
+        let ratios: Vec<f64> = raw.iter().zip(&ours).map(|(raw, ours)| raw[part] / ours[part]).collect();
+        let rate = |runs: &[[f64; 2]]| {
+            IDENTITIES as f64 / median(&runs.iter().map(|run| run[part]).collect::<Vec<_>>())
+        };
+        let [ours, raw] = [rate(&ours), rate(&raw)].map(|rate| format!("{rate:.0}/s"));
+        table.line(&format!("issued, recorded : minted, by {what} time"), &ours, &raw, median(&ratios), goal);
+    }
+    alone(&home, &mut table).await;
+    home.stop().await;
+}
+
+/// One request with nobody else about: two durable records, and what the disk takes for two.
+async fn alone(home: &Home, table: &mut Table) {
+    let (mut ours, mut raw) = (Vec::new(), Vec::new());
+    let mut scratch = disk::Scratch::new(home.directory.path());
+    for number in 0..300 {
+        let start = Instant::now();
+        scratch.sync(2);
+        raw.push(start.elapsed().as_secs_f64() * 1e3);
+        let start = Instant::now();
+        one(home.authority.clone(), number).await;
+        ours.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    for part in [0.5, 0.99] {
+        let [ours, raw] = [&ours, &raw].map(|times| percentile(times, part));
+        let what = format!("one alone : two fsyncs of 4 KiB, p{}", part * 100.0);
+        table.line(&what, &format!("{ours:.2} ms"), &format!("{raw:.2} ms"), ours / raw, Goal::None);
+    }
+}
+
+/// Seconds by the wall and by the CPU.
+async fn measure(work: impl AsyncFnOnce()) -> [f64; 2] {
+    let (cpu, wall) = (cpu::process(), Instant::now());
+    work().await;
+    [wall.elapsed(), cpu::process() - cpu].map(|spent| spent.as_secs_f64())
+}
+
+/// Keys and signatures alone, on as many threads.
+fn mint(threads: usize) {
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+                for _ in (thread..IDENTITIES).step_by(threads) {
+                    std::hint::black_box(workload::generate().unwrap());
+                    std::hint::black_box(signer.sign(&SystemRandom::new(), &[7; 420]).unwrap());
+                }
+            });
+        }
+    });
+}
+
+/// What a node does for one identity.
+async fn one(authority: Authority, number: usize) {
+    let key = workload::generate().unwrap();
+    let spiffe_id = SpiffeId::new(format!("spiffe://bench.test/ns/payments/sa/{number}")).unwrap();
+    let request = LeafRequest { spiffe_id, dns_names: Vec::new(), spki: key.spki, lifetime: None };
+    std::hint::black_box(authority.sign(request).await.unwrap());
+}
+
+/// An authority on disk, with all that runs for it.
+struct Home {
+    directory: TempDir,
+    authority: Authority,
+    drain: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Home {
+    async fn open() -> Self {
+        let directory = disk::directory();
+        let mut tasks = JoinSet::new();
+        let (store, writer) = store::open(&directory.path().join("store.redb")).unwrap();
+        std::thread::spawn(|| writer.run());
+        let clock = Clock::system();
+        let keys: Arc<dyn KeyManager> = Arc::new(DiskKeys::open(&directory.path().join("keys")).unwrap());
+        let config = authority::Config::new(TrustDomain::new("bench.test").unwrap());
+        authority::init(&config, keys.clone(), &store, &clock).await.unwrap();
+        let log = audit::Log::open(store.clone(), clock.clone()).unwrap();
+        let (authority, issuer) = authority::open(config, keys, store, log, clock).unwrap();
+        let drain = CancellationToken::new();
+        let draining = drain.clone();
+        tasks.spawn(async move { issuer.run(draining).await.unwrap() });
+        Self { directory, authority, drain, tasks }
+    }
+
+    async fn issue(&self, count: usize) {
+        let mut running = JoinSet::new();
+        for number in 0..count {
+            if running.len() == CONCURRENT {
+                running.join_next().await.unwrap().unwrap();
+            }
+            running.spawn(one(self.authority.clone(), number));
+        }
+        while let Some(done) = running.join_next().await {
+            done.unwrap();
+        }
+    }
+
+    async fn stop(mut self) {
+        self.drain.cancel();
+        let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.join_next()).await;
+    }
+}

@@ -1,0 +1,166 @@
+//! One leaf with its key, in PEM, against what aws-lc needs for the key and the signature alone.
+//!
+//! `cargo bench -p integration --bench mint`; for callgrind, `… -- profile` mints only.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench stops at the first surprise"
+)]
+
+mod common;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use common::stats::{Pairs, median, us};
+use common::table::{Goal, Table};
+use common::{cpu, pem};
+use data_encoding::Encoding;
+use spiffe_bridge::clock::Timestamp;
+use spiffe_bridge::identity::{SpiffeId, TrustDomain};
+use spiffe_bridge::keys::{KeyId, KeyManager, MemoryKeys, PublicKey, workload};
+use spiffe_bridge::x509::{self, DnsNames, Draft, Leaf, Template, Validity, inspect, root};
+
+const ROUNDS: usize = 60;
+const BATCH: u32 = 200;
+
+fn main() {
+    if !common::asked_for() {
+        return;
+    }
+    let ca = Ca::new();
+    if !common::wanted("table") {
+        (0..20_000).for_each(|_| drop(black_box(ca.key_and_leaf())));
+        return;
+    }
+    let raw = Raw::new(&ca);
+    let mut table = Table::new("mint, CPU of one thread a leaf");
+    let mut compare = |what: &str, figure: &dyn Fn(), limit: &dyn Fn(), goal| {
+        (batch(figure), batch(limit)); // warm
+        let pairs = Pairs::measure(ROUNDS, || batch(figure), || batch(limit));
+        let [figure, limit] = [&pairs.figures, &pairs.limits].map(|v| format!("{:.1} µs", median(v)));
+        // Rates: the goal is a part of what the primitives reach.
+        table.line(what, &figure, &limit, 1.0 / pairs.ratio(), goal);
+    };
+    compare(
+        "key, leaf, PEM : keygen, SPKI, PKCS#8, sign",
+        &|| drop(black_box(ca.key_and_leaf())),
+        &|| raw.key_and_sign(),
+        Goal::AtLeast(0.95),
+    );
+    compare(
+        "leaf of a key that exists : sign",
+        &|| drop(black_box(ca.leaf(&raw.public))),
+        &|| raw.sign(),
+        Goal::None,
+    );
+    compare(
+        "workload::generate : keygen, SPKI, PKCS#8",
+        &|| drop(black_box(workload::generate().unwrap())),
+        &|| raw.key(),
+        Goal::None,
+    );
+    compare(
+        "PublicKey::from_spki : sign",
+        &|| drop(black_box(PublicKey::from_spki(raw.public.spki()).unwrap())),
+        &|| raw.sign(),
+        Goal::None,
+    );
+}
+
+/// CPU time of one call, in µs.
+fn batch(work: &dyn Fn()) -> f64 {
+    let before = cpu::thread();
+    (0..BATCH).for_each(|_| work());
+    us(cpu::thread() - before) / f64::from(BATCH)
+}
+
+/// The primitives alone.
+struct Raw {
+    signer: EcdsaKeyPair,
+    public: PublicKey,
+    message: Vec<u8>,
+}
+
+impl Raw {
+    fn new(ca: &Ca) -> Self {
+        let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let public = PublicKey::from_spki(&workload::generate().unwrap().spki).unwrap();
+        let message = ca.tbs(&public); // as long as a leaf's
+        Self { signer, public, message }
+    }
+
+    fn key(&self) {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        black_box(pair.to_pkcs8v1().unwrap());
+        black_box(pair.public_key().as_der().unwrap());
+    }
+
+    fn sign(&self) {
+        black_box(self.signer.sign(&SystemRandom::new(), &self.message).unwrap());
+    }
+
+    fn key_and_sign(&self) {
+        self.key();
+        self.sign();
+    }
+}
+
+/// Our way: a linted template, and a key in a key manager.
+struct Ca {
+    keys: Box<dyn KeyManager>,
+    key: KeyId,
+    template: Template,
+    validity: Validity,
+    spiffe_id: SpiffeId,
+    base64: Encoding,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let keys: Box<dyn KeyManager> = Box::new(MemoryKeys::new());
+        let key: KeyId = "root".parse().unwrap();
+        keys.generate(&key).unwrap();
+        let now = Timestamp::from_unix_seconds(1_780_000_000);
+        let validity = Validity { not_before: now, not_after: now + Duration::from_secs(86_400) };
+        let trust_domain = TrustDomain::new("bench.test").unwrap();
+        let root = root::Root {
+            trust_domain: &trust_domain,
+            validity,
+            depth: 0,
+            name_constraints: Default::default(),
+        };
+        let certificate = root::self_sign(&root, keys.as_ref(), &key).unwrap();
+        let facts = inspect::ca(&certificate).unwrap();
+        let spiffe_id = SpiffeId::new("spiffe://bench.test/ns/payments/sa/checkout").unwrap();
+        let template = x509::lint(Draft::new(&facts), &facts, &spiffe_id).unwrap();
+        Self { keys, key, template, validity, spiffe_id, base64: pem::encoding() }
+    }
+
+    fn tbs(&self, public_key: &PublicKey) -> Vec<u8> {
+        let serial = x509::random_serial().unwrap();
+        let (validity, spiffe_id, dns_names) = (self.validity, &self.spiffe_id, &DnsNames::default());
+        self.template.tbs(&Leaf { serial: &serial, validity, public_key, spiffe_id, dns_names }).unwrap()
+    }
+
+    fn leaf(&self, public_key: &PublicKey) -> Vec<u8> {
+        let tbs = self.tbs(public_key);
+        x509::assemble(&tbs, &self.keys.sign(&self.key, &tbs).unwrap()).to_vec()
+    }
+
+    /// What node, authority and encoder do for one SVID between them: the key goes over the seam as SPKI.
+    fn key_and_leaf(&self) -> String {
+        let key = workload::generate().unwrap();
+        let public = PublicKey::from_spki(&key.spki).unwrap();
+        let mut out = String::with_capacity(2048);
+        pem::append(&mut out, &self.base64, "CERTIFICATE", &self.leaf(&public));
+        pem::append(&mut out, &self.base64, "PRIVATE KEY", key.private.expose_pkcs8());
+        out
+    }
+}
