@@ -187,7 +187,7 @@ fn a_peer_of_a_socket_is_attested_by_what_the_kernel_says_of_it() {
     let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
     let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap();
     assert_eq!(pid, child.0.id());
-    let process = Process::from_peer(pid, peer.uid.as_raw(), peer.gid.as_raw(), Some(pidfd)).unwrap();
+    let process = Process::from_peer(pid, peer.uid.as_raw(), peer.gid.as_raw(), Some(pidfd.into())).unwrap();
     let attestation = attestor.attest(&process, ALL).unwrap();
     let own = std::env::current_exe().unwrap();
     assert!(has(&attestation, &format!("unix:sha256:{}", sha256(&own))));
