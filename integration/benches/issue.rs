@@ -130,7 +130,7 @@ impl Home {
         let (store, writer) = store::open(&directory.path().join("store.redb")).unwrap();
         std::thread::spawn(|| writer.run());
         let clock = Clock::system();
-        let keys: Arc<dyn KeyManager> = Arc::new(DiskKeys::open(&directory.path().join("keys")).unwrap());
+        let keys: Arc<dyn KeyManager> = Arc::new(DiskKeys::open(directory.path().join("keys")).unwrap());
         let config = authority::Config::new(TrustDomain::new("bench.test").unwrap());
         authority::init(&config, keys.clone(), &store, &clock).await.unwrap();
         let log = audit::Log::open(store.clone(), clock.clone()).unwrap();
