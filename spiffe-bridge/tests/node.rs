@@ -286,3 +286,50 @@ async fn a_process_that_runs_another_program_gets_nothing_more() {
     bench.index.send_replace(index_of(2, &(entry("api") + &entry("web"))));
     assert_eq!(attached.ended().await, EndReason::ProcessExecuted);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_with_other_dns_names_keeps_the_svid_until_its_successor_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
+    let waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    let first = attached.until(|u| !u.identities.is_empty()).await.identities[0].svid.clone();
+    bench.issuer.cancel();
+    let renamed = entry("web") + "dns_names: [web.example.org]\n";
+    bench.index.send_replace(index_of(2, &(renamed + &entry("api"))));
+    let failing = tokio::time::timeout(PATIENCE, async {
+        while bench.node.status().failing.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    });
+    failing.await.expect("in time");
+    bench.node.identities().await.unwrap(); // after what was published
+    let update = attached.until(|_| true).await;
+    assert_eq!(update.identities.len(), 1, "what is valid stays");
+    assert_eq!(update.identities[0].svid.version, first.version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_ran_another_program_is_not_attested_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
+    let mut waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    attached.until(|u| !u.identities.is_empty()).await;
+    let exe = format!("/proc/{}/exe", waiter.0.id());
+    let shell = std::fs::read_link(&exe).unwrap();
+    drop(waiter.0.stdin.take());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::fs::read_link(&exe).is_ok_and(|now| now == shell) {
+        assert!(std::time::Instant::now() < deadline, "the shell did not exec");
+        tokio::task::yield_now().await;
+    }
+    // An entry that asks for more than is known of the process.
+    let by_path = format!(
+        "---\nkind: Workload\nspiffe_id: spiffe://{DOMAIN}/sleep\nselectors: [unix:uid:{}, unix:path:{}]\n",
+        rustix_uid(),
+        std::fs::read_link(&exe).unwrap().display()
+    );
+    bench.index.send_replace(index_of(2, &(by_path + &entry("web"))));
+    assert_eq!(attached.ended().await, EndReason::ProcessExecuted);
+}
