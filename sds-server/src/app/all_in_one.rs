@@ -147,6 +147,7 @@ async fn first_scan(parts: Parts, starting: runtime::Guard, drain: Drain) -> Res
 
 async fn announce(readiness: Readiness, drain: Drain) -> Result<(), Infallible> {
     tokio::select! {
+        biased; // a drain ends the waiting of the others too: that is not readiness
         () = drain.begun() => return Ok(()),
         () = readiness.ready() => {}
     }
