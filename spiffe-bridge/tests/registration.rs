@@ -116,6 +116,21 @@ async fn a_file_that_is_written_is_served_at_once_and_withdrawn_when_it_goes() {
     assert!(status.held_back.is_none());
 }
 
+#[tokio::test]
+async fn a_rescan_tells_from_which_revision_on_an_index_holds_what_it_found() {
+    let mut bench = Bench::new();
+    bench.write("a.yaml", &["web", "db"]);
+    let mut running = bench.start().await;
+    running.expect(&["db", "web"]).await;
+    bench.write("a.yaml", &["web", "api"]); // as many as before
+    let status = running.handle.rescan().await.unwrap();
+    let caught_up = running.index.wait_for(|index| index.revision() >= status.revision);
+    tokio::time::timeout(Duration::from_secs(5), caught_up).await.expect("in time").unwrap();
+    let ids: Vec<_> = running.index.borrow().entries().map(|e| e.spiffe_id.path().to_owned()).collect();
+    assert_eq!(ids, ["/api", "/web"]);
+    assert!(status.revision.0 > 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_is_accepted_when_it_is_written_and_not_when_the_timer_comes() {
     let mut bench = Bench::new();

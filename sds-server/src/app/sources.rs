@@ -133,9 +133,9 @@ impl Parts {
         let before = self.index.borrow().clone();
         let scanned = if request.prune { self.entries.prune().await } else { self.entries.rescan().await };
         let status = scanned.ok_or("the server is shutting down")?;
-        // The index follows the store; its count tells what came of it.
+        // The index follows the store; its revision tells when it has come as far.
         let mut index = self.index.clone();
-        let caught_up = index.wait_for(|index| index.len() == status.entries);
+        let caught_up = index.wait_for(|index| index.revision() >= status.revision);
         let after = match tokio::time::timeout(std::time::Duration::from_secs(5), caught_up).await {
             Ok(Ok(index)) => index.clone(),
             _ => return Err("the index does not follow the store: see the log".to_owned()),

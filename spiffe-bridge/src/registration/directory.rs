@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::Log;
 use crate::clock::{Clock, Timestamp};
+use crate::identity::Revision;
 use crate::store::{Store, StoreError};
 
 mod apply;
@@ -64,6 +65,8 @@ pub struct Directory {
     log: Log,
     clock: Clock,
     accepted: Files,
+    /// Of the store, after what this task wrote last.
+    revision: Revision,
     /// When and how many entries were withdrawn lately.
     withdrawn: Vec<(Timestamp, usize)>,
     commands: mpsc::Receiver<Command>,
@@ -95,8 +98,8 @@ impl Directory {
         let start = DirectoryStatus { entries, ..DirectoryStatus::default() };
         let (status, receiver) = watch::channel(Arc::new(start));
         let scanner = Some(Scanner::new(path.clone(), trust_domain));
-        let withdrawn = Vec::new();
-        let task = Self { path, scanner, store, log, clock, accepted, withdrawn, commands, status };
+        let (withdrawn, revision) = (Vec::new(), Revision(0));
+        let task = Self { path, scanner, store, log, clock, accepted, revision, withdrawn, commands, status };
         Ok((task, DirectoryHandle { commands: sender, status: receiver }))
     }
 

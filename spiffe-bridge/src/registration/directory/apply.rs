@@ -76,6 +76,7 @@ impl Directory {
             }
         };
         status.entries = self.accepted.values().map(Vec::len).sum();
+        status.revision = self.revision;
         status.problems = self.status.borrow().problems_of(faults, now);
         self.publish(status, now);
         Ok(())
@@ -108,7 +109,7 @@ impl Directory {
         for mut writes in portions(writes) {
             writes.push(Write::Put { key: stored::CHANGED.to_vec(), value: Vec::new() });
             writes.extend(self.log.writes(event.take()));
-            self.store.transact(Transaction { compares: Vec::new(), writes }).await?;
+            self.revision = self.store.transact(Transaction { compares: Vec::new(), writes }).await?;
         }
         tracing::info!(
             entries = difference.after,

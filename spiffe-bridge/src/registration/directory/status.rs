@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::identity::Revision;
 use crate::registration::document::Fault;
 
 /// How the directory stands.
@@ -16,6 +17,9 @@ pub struct DirectoryStatus {
     pub problems: Vec<Problem>,
     /// The change that waits for the operator's word, if one does.
     pub held_back: Option<HeldBack>,
+    /// The store's revision after they last changed: an index of this revision or a later one holds them. 0 if
+    /// nothing changed since the start.
+    pub revision: Revision,
     /// When the directory was last looked at; `None` before the first time.
     pub last_scan: Option<Timestamp>,
 }
