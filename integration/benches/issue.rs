@@ -46,6 +46,10 @@ fn main() {
 async fn bench() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let home = Home::open().await;
+    if !common::wanted("table") {
+        home.issue(IDENTITIES).await;
+        return home.stop().await;
+    }
     let mut table =
         Table::new(&format!("issue, {IDENTITIES} identities on {threads} threads, {CONCURRENT} at once"));
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
@@ -130,7 +134,7 @@ impl Home {
         let (store, writer) = store::open(&directory.path().join("store.redb")).unwrap();
         std::thread::spawn(|| writer.run());
         let clock = Clock::system();
-        let keys: Arc<dyn KeyManager> = Arc::new(DiskKeys::open(&directory.path().join("keys")).unwrap());
+        let keys: Arc<dyn KeyManager> = Arc::new(DiskKeys::open(directory.path().join("keys")).unwrap());
         let config = authority::Config::new(TrustDomain::new("bench.test").unwrap());
         authority::init(&config, keys.clone(), &store, &clock).await.unwrap();
         let log = audit::Log::open(store.clone(), clock.clone()).unwrap();

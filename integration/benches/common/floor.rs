@@ -70,7 +70,7 @@ pub fn run_if_asked() -> bool {
     let frame = Bytes::from(std::fs::read(frame).unwrap());
     // As many threads as the server has: all of the machine's.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(serve(UnixListener::from_std(listen(&socket)).unwrap(), frame));
+    runtime.block_on(serve(listen(&socket), frame));
     true
 }
 
@@ -79,10 +79,13 @@ fn listen(socket: &std::ffi::OsStr) -> std::os::unix::net::UnixListener {
     // The standard library asks for 128 places in the backlog; listening again asks for what the kernel gives.
     rustix::net::listen(&listener, i32::MAX).unwrap();
     listener.set_nonblocking(true).unwrap();
+    // The crowd's users must be let in.
+    std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     listener
 }
 
-async fn serve(listener: UnixListener, frame: Bytes) {
+async fn serve(listener: std::os::unix::net::UnixListener, frame: Bytes) {
+    let listener = UnixListener::from_std(listener).unwrap();
     let connections: Arc<Mutex<Vec<Streams>>> = Arc::default();
     let (pushed, again) = (connections.clone(), frame.clone());
     std::thread::spawn(move || push_on_demand(&pushed, &again));
