@@ -42,6 +42,8 @@ impl Envoy {
         command.arg("--config-path").arg(&config);
         // Several Envoys on one machine would fight over the shared memory of hot restart.
         command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "info"]);
+        // Access logs are written every 10 s by default; a test wants to read them now.
+        command.args(["--file-flush-interval-msec", "100"]);
         let process = Process::spawn(name, command, seat.uid, &dir.join("envoy.log"))?;
         Ok(Self { process, admin: Self::admin_socket(scratch, name) })
     }
@@ -92,6 +94,29 @@ impl Envoy {
     /// The admin interface does not answer, or not in JSON.
     pub async fn certs(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.admin("/certs").await?)?)
+    }
+
+    /// The serial of the certificate with `id` that handshakes get right now.
+    ///
+    /// # Errors
+    /// The admin interface does not answer.
+    pub async fn serial(&self, id: &str) -> Result<Option<String>> {
+        let certs = self.certs().await?;
+        let list = |of: &Value, key: &str| of.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        let leaves = list(&certs, "certificates").into_iter().flat_map(|one| list(&one, "cert_chain"));
+        let is_its = |leaf: &Value| {
+            list(leaf, "subject_alt_names")
+                .iter()
+                .any(|name| name.get("uri").and_then(Value::as_str) == Some(id))
+        };
+        let serial = |leaf: Value| leaf.get("serial_number").and_then(Value::as_str).map(str::to_owned);
+        Ok(leaves.filter(is_its).find_map(serial))
+    }
+
+    /// The end of the log, for people.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        self.process.tail()
     }
 
     #[must_use]

@@ -9,11 +9,13 @@
 //! server     the countersign binary                envoy     Envoy: run, validate, statistics
 //! sds        a client of SDS, to hold an SVID      stranger  those who must not get in
 //! mesh       all of it: two services, each with its sidecar
+//! demo       shows that in a terminal
 //! ```
 //!
 //! Everything that is started dies with the value that started it. No traffic leaves 127.0.0.1.
 
 pub mod app;
+pub mod demo;
 pub mod envoy;
 pub mod http;
 pub mod load;

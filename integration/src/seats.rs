@@ -39,6 +39,17 @@ impl Seats {
         if changes_user.is_ok_and(|status| status.success()) { Self::Users } else { Self::Programs }
     }
 
+    /// What an entry selects this very process by, and no Envoy.
+    ///
+    /// # Errors
+    /// This process does not know its program.
+    pub fn own_selector(self) -> Result<String> {
+        Ok(match self {
+            Self::Users => format!("unix:uid:{}", rustix::process::geteuid().as_raw()),
+            Self::Programs => format!("unix:path:{}", std::env::current_exe()?.canonicalize()?.display()),
+        })
+    }
+
     /// The seat number `nth` (from 0), its files under `scratch`.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod binary;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -100,12 +101,13 @@ impl Server {
     /// # Errors
     /// The directory cannot be written.
     pub fn add_entry(&self, id: &str, selectors: &[&str]) -> Result<()> {
-        let name = id.trim_start_matches("spiffe://").replace('/', "-");
+        static DOCUMENTS: AtomicU32 = AtomicU32::new(0);
+        let name = DOCUMENTS.fetch_add(1, Ordering::Relaxed);
         let text = format!("kind: Workload\nspiffe_id: {id}\nselectors: [{}]\n", selectors.join(", "));
         // Renamed into place, so that the server never reads half of it.
         let half = self.dir.join("entry.half");
         fs::write(&half, text)?;
-        fs::rename(half, self.dir.join("entries").join(format!("{name}.yaml")))?;
+        fs::rename(half, self.dir.join("entries").join(format!("entry-{name}.yaml")))?;
         Ok(())
     }
 
@@ -169,7 +171,8 @@ fn config(options: &Options) -> Option<String> {
         text += &format!("authority:\n  leaf_lifetime: {lifetime}\n");
     }
     if let Some(at) = options.renew_at {
-        text += &format!("renewal:\n  at: {at}\n");
+        // The spread must fit below it.
+        text += &format!("renewal:\n  at: {at}\n  spread: {}\n", at / 5.0);
     }
     (!text.is_empty()).then_some(text)
 }

@@ -15,8 +15,12 @@ use sds_server::cli::output::Printer;
 use sds_server::cli::{EntryCheck, Hooks, Init, run_from};
 use sds_server::config::Environment;
 use sds_server::runtime::{Drainer, Readiness, drain};
+use sds_server::sds::Protocol;
+use sds_server::sds::status::{NameState, NameStatus, StreamStatus};
 use sds_server::telemetry::metrics::{self, Metrics};
 use serde_json::json;
+use spiffe_bridge::clock::Timestamp;
+use spiffe_bridge::identity::Version;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -74,7 +78,6 @@ fn wrong_usage_and_wrong_configuration_end_with_2() {
         let ran = run(args);
         assert_eq!(ran.status, 2, "{ran:?}");
         assert!(ran.err.contains(says), "{ran:?}");
-        assert_eq!(ran.out, "");
     };
     check(&[], "Usage");
     check(&["servo"], "servo");
@@ -208,11 +211,19 @@ async fn serve() -> Fixture {
             move || status.lock().unwrap().clone()
         }),
         streams: Arc::new(|| {
-            vec![
-                json!({"pid": 7, "name": "default", "sent": "1-ab", "acknowledged": "1-ab", "nack": null}),
-                json!({"pid": 8, "name": "ROOTCA", "sent": "2-cd", "acknowledged": null, "nack": "\u{1b}[2Jbad"}),
-                json!({"pid": 9, "name": "pending", "sent": null, "acknowledged": null, "nack": null}),
-            ]
+            let name = |name: &str, state| NameStatus {
+                name: name.to_owned(),
+                state,
+                version: Some(Version::default()),
+                sent_at: None,
+                acked_version: None,
+                acked_at: None,
+                took_ms: None,
+                nack: None,
+            };
+            let first = vec![name("default", NameState::Acknowledged), name("ROOTCA", NameState::Refused)];
+            let second = vec![name("later", NameState::NotAvailable)];
+            [(7, first), (8, second), (9, Vec::new())].map(stream).to_vec()
         }),
         entries: Arc::new(|| Entries {
             entries: vec![json!({"spiffe_id": "spiffe://example.org/web", "selectors": ["unix:uid:1"]})],
@@ -234,6 +245,22 @@ async fn serve() -> Fixture {
     let (_drainer, drain) = drain::channel();
     tokio::spawn(server.run(drain));
     Fixture { dir, status, readiness, sources, _drainer }
+}
+
+/// A stream as the server shows it, by the server's own type.
+fn stream((pid, names): (u32, Vec<NameStatus>)) -> serde_json::Value {
+    let status = StreamStatus {
+        stream: 1,
+        connection: 1,
+        pid,
+        uid: 0,
+        protocol: Protocol::Delta,
+        node: Some("\u{1b}[2Jbad".to_owned()),
+        cluster: None,
+        since: Timestamp::default(),
+        names,
+    };
+    serde_json::to_value(status).unwrap()
 }
 
 impl Fixture {
@@ -282,13 +309,19 @@ async fn streams_are_listed_without_obeying_what_callers_wrote() {
     let fixture = serve().await;
     let ran = fixture.cli("streams").await;
     assert_eq!(ran.status, 0, "{ran:?}");
-    assert_eq!(ran.out.lines().count(), 4);
+    assert_eq!(ran.out.lines().count(), 5, "a row for each name, and one for a stream without: {}", ran.out);
     assert!(ran.out.contains("\\u{1b}[2Jbad") && !ran.out.contains('\u{1b}'), "{ran:?}");
+    assert!(ran.out.lines().any(|line| line.contains("ROOTCA") && line.contains("refused")), "{ran:?}");
+}
 
+#[tokio::test]
+async fn streams_that_are_not_acknowledged_are_a_finding() {
+    let fixture = serve().await;
     let ran = fixture.cli("streams --not-acknowledged -o json").await;
     assert_eq!(ran.status, 1);
-    let rows: Vec<serde_json::Value> = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(rows.iter().map(|row| &row["pid"]).collect::<Vec<_>>(), [8]);
+    let streams: Vec<serde_json::Value> = serde_json::from_str(&ran.out).unwrap();
+    let names: Vec<_> = streams.iter().flat_map(|stream| stream["names"].as_array().unwrap()).collect();
+    assert_eq!(names.iter().map(|name| &name["name"]).collect::<Vec<_>>(), ["ROOTCA"]);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -21,9 +21,23 @@ const NONE: Needs = Needs { path: false, sha256: false };
 /// A child that says that it is there, then waits for a line; killed when dropped.
 struct Running(Child);
 
+/// A binary that was just copied is busy while a child that another test forks meanwhile, and that has not yet
+/// executed its program, holds the descriptor through which it was written.
+fn spawn(command: &mut Command) -> Child {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match command.spawn() {
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            spawned => return spawned.unwrap(),
+        }
+    }
+}
+
 impl Running {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let out = child.stdout.as_mut().unwrap();
         let said = BufReader::new(out).lines().map_while(Result::ok).find(|line| line.contains("ready"));
         assert!(said.is_some(), "{command:?} did not start");
@@ -63,7 +77,7 @@ fn helper_process() {
     let role = std::env::var("HELPER").unwrap_or_default();
     let wait = || {
         println!("\nready");
-        let _ = std::io::stdin().read(&mut [0]);
+        let _ = std::io::stdin().read_line(&mut String::new()); // A line: a read would take two at once.
     };
     if let Some(socket) = role.strip_prefix("connect ") {
         let _stream = UnixStream::connect(socket).unwrap();
@@ -173,7 +187,7 @@ fn a_peer_of_a_socket_is_attested_by_what_the_kernel_says_of_it() {
     let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
     let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap();
     assert_eq!(pid, child.0.id());
-    let process = Process::from_peer(pid, peer.uid.as_raw(), peer.gid.as_raw(), Some(pidfd)).unwrap();
+    let process = Process::from_peer(pid, peer.uid.as_raw(), peer.gid.as_raw(), Some(pidfd.into())).unwrap();
     let attestation = attestor.attest(&process, ALL).unwrap();
     let own = std::env::current_exe().unwrap();
     assert!(has(&attestation, &format!("unix:sha256:{}", sha256(&own))));
@@ -306,24 +320,8 @@ fn a_server_without_privilege_says_so_and_attests_its_own_users_processes() {
     command
         .args(["--exact", "helper_process", "--nocapture"])
         .env("HELPER", format!("attest {}", child.0.id()));
-    let output = command.uid(1001).gid(1001).current_dir("/").output().unwrap();
+    command.uid(1001).gid(1001).current_dir("/").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = spawn(&mut command).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("understood"), "{said}{}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[test]
-fn a_recheck_is_cheap() {
-    let attestor = attestor();
-    let child = Running::shell("echo ready; read x");
-    let process = child.process(0, 0);
-    let attestation = attestor.attest(&process, ALL).unwrap();
-    let rounds = 2000;
-    let started = Instant::now();
-    (0..rounds).for_each(|_| attestor.recheck(&process, &attestation).unwrap());
-    let each = started.elapsed() / rounds;
-    println!("recheck {each:?}");
-    let started = Instant::now();
-    (0..200).for_each(|_| drop(attestor.attest(&process, ALL).unwrap()));
-    println!("attest with everything (hash remembered) {:?}", started.elapsed() / 200);
-    assert!(each < Duration::from_millis(1), "{each:?}"); // Some tens of microseconds; the machine may be busy.
 }

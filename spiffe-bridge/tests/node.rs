@@ -73,7 +73,13 @@ struct Waiter(Child);
 
 impl Waiter {
     fn start() -> Self {
-        Self(Command::new("sh").args(["-c", "read line; exec sleep 600"]).stdin(Stdio::piped()).spawn().unwrap())
+        Self(
+            Command::new("sh")
+                .args(["-c", "read line; exec sleep 600"])
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
     }
 
     fn process(&self) -> Process {
@@ -108,7 +114,8 @@ struct Attached {
 
 impl Attached {
     async fn until(&mut self, wanted: impl Fn(&WorkloadUpdate) -> bool) -> Arc<WorkloadUpdate> {
-        let state = self.state.wait_for(|state| matches!(state, SessionState::Serving(update) if wanted(update)));
+        let state =
+            self.state.wait_for(|state| matches!(state, SessionState::Serving(update) if wanted(update)));
         match tokio::time::timeout(PATIENCE, state).await.expect("in time").unwrap().clone() {
             SessionState::Serving(update) => update,
             other => panic!("{other:?}"),
@@ -143,7 +150,8 @@ async fn callers_with_the_same_identity_share_one_svid() {
     let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
     let (a, b) = (Waiter::start(), Waiter::start());
     let (mut first, mut second) = (bench.attach(&a), bench.attach(&b));
-    let (first, second) = (first.until(|u| !u.identities.is_empty()).await, second.until(|u| !u.identities.is_empty()).await);
+    let (first, second) =
+        (first.until(|u| !u.identities.is_empty()).await, second.until(|u| !u.identities.is_empty()).await);
     assert!(Arc::ptr_eq(&first.identities[0].svid, &second.identities[0].svid));
     assert!(first.bundle.is_some());
     assert_eq!(bench.authority.status().issued, 1);
@@ -215,7 +223,8 @@ async fn an_svid_is_renewed_about_its_half_life() {
     wind(&hands, wait - Duration::from_secs(1)).await;
     assert_eq!(bench.authority.status().issued, 1);
     wind(&hands, Duration::from_secs(2)).await;
-    let second = attached.until(|u| u.identities[0].svid.serial != first.serial).await.identities[0].svid.clone();
+    let second =
+        attached.until(|u| u.identities[0].svid.serial != first.serial).await.identities[0].svid.clone();
     assert!(second.not_after > first.not_after);
     assert!(second.version.revision > first.version.revision);
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use spiffe_bridge::audit::Log;
 use spiffe_bridge::clock::{Clock, Hands, Timestamp};
@@ -117,22 +117,16 @@ async fn a_file_that_is_written_is_served_at_once_and_withdrawn_when_it_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_is_accepted_within_milliseconds() {
+async fn a_file_is_accepted_when_it_is_written_and_not_when_the_timer_comes() {
     let mut bench = Bench::new();
     let mut running = bench.start().await;
-    let mut times = Vec::new();
-    let mut paths = Vec::new();
-    for n in 0..20 {
-        let path = format!("w{n:02}");
-        paths.push(path.clone());
-        let started = Instant::now();
+    for count in 1..=20 {
+        let path = format!("w{count:02}");
         bench.write(&format!("{path}.yaml"), &[&path]);
-        running.index.wait_for(|index| index.len() == paths.len()).await.unwrap();
-        times.push(started.elapsed());
+        let seen = running.index.wait_for(|index| index.len() == count);
+        // The timer behind the hints comes every 30 s.
+        tokio::time::timeout(Duration::from_secs(10), seen).await.expect("a hint").unwrap();
     }
-    times.sort();
-    println!("file written to index published: median {:?}, worst {:?}", times[10], times[19]);
-    assert!(times[10] < Duration::from_millis(50), "{times:?}");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ type Rescanning = BoxFuture<'static, Result<Rescanned, String>>;
 pub struct Sources {
     /// How the server is.
     pub status: Ask<Status>,
-    /// Every open stream's subscriptions, each an object.
+    /// The open streams, each an object as `sds::StreamStatus` writes it: the CLI makes a row of each of its `names`.
     pub streams: Ask<Vec<Value>>,
     /// The entries in force.
     pub entries: Ask<Entries>,

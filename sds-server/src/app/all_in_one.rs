@@ -62,13 +62,13 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
         let readiness = Readiness::new();
         let starting = readiness.guard("entries");
         let streams = StreamRegistry::default();
-        let parts = Parts { settings: settings.clone(), authority, node: node.clone(), index, entries, streams };
+        let parts =
+            Parts { settings: settings.clone(), authority, node: node.clone(), index, entries, streams };
         let (listener, admin) = bind(&settings, &parts, &metrics, &readiness, &drain)?;
         let limits = Limits::new(&settings.limits, runtime::open_files());
         let shared = Shared { clock, streams: parts.streams.clone(), ..Shared::default() };
         let admit = admitter(node, &drain);
-        let server =
-            Server::new(listener, limits, settings.limits.clone(), SdsService::new(shared), admit);
+        let server = Server::new(listener, limits, settings.limits.clone(), SdsService::new(shared), admit);
 
         let mut tasks = Supervisor::new(drainer);
         tasks.spawn_background("signals", signals.run());

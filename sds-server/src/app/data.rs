@@ -31,7 +31,9 @@ pub enum DataError {
         path: PathBuf,
     },
     /// Others could put something in it.
-    #[error("the data directory {path} has mode {mode:04o}: others must not write to it; run chmod 0700 {path}")]
+    #[error(
+        "the data directory {path} has mode {mode:04o}: others must not write to it; run chmod 0700 {path}"
+    )]
     Mode {
         /// The directory.
         path: PathBuf,

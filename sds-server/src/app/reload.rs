@@ -6,7 +6,11 @@ use spiffe_bridge::registration::DirectoryHandle;
 
 use crate::runtime::{Drain, Reread};
 
-pub(super) async fn run(mut reread: Reread, directory: DirectoryHandle, drain: Drain) -> Result<(), Infallible> {
+pub(super) async fn run(
+    mut reread: Reread,
+    directory: DirectoryHandle,
+    drain: Drain,
+) -> Result<(), Infallible> {
     loop {
         tokio::select! {
             () = drain.begun() => return Ok(()),

@@ -53,7 +53,7 @@ impl Parts {
         };
         let directory = self.entries.status().borrow().clone();
         let details = BTreeMap::from([
-            ("authority".to_owned(), value(&self.authority.status())),
+            ("authority".to_owned(), value(self.authority.status())),
             ("node".to_owned(), value(&*self.node.status())),
             ("entries".to_owned(), value(&*directory)),
             ("streams".to_owned(), json!({ "open": self.streams.count() })),
@@ -78,10 +78,14 @@ impl Parts {
     /// What an operator should look at, most urgent first.
     fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let mut find = |what: String, advice: &str| findings.push(Finding { what, advice: advice.to_owned() });
+        let mut find =
+            |what: String, advice: &str| findings.push(Finding { what, advice: advice.to_owned() });
         let authority = self.authority.status();
         if let Some(error) = &authority.last_error {
-            find(format!("signing fails: {error}"), "see the log; what was issued stays valid until it expires");
+            find(
+                format!("signing fails: {error}"),
+                "see the log; what was issued stays valid until it expires",
+            );
         }
         for identity in &self.node.status().failing {
             let error = identity.last_error.as_deref().unwrap_or("unknown");
@@ -140,7 +144,8 @@ impl Parts {
             index.entries().map(|entry| (entry.id.to_string(), value(entry))).collect()
         };
         let (before, after) = (ids(&before), ids(&after));
-        let changed = after.iter().filter(|(id, entry)| before.get(*id).is_some_and(|old| old != *entry)).count();
+        let changed =
+            after.iter().filter(|(id, entry)| before.get(*id).is_some_and(|old| old != *entry)).count();
         Ok(Rescanned {
             added: after.keys().filter(|id| !before.contains_key(*id)).count() as u64,
             changed: changed as u64,

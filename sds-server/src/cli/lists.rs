@@ -1,7 +1,7 @@
 //! `streams`, `entries` and `bundle`: lists, and the one verb that changes them.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::args::{BundleFormat, EntriesArgs, EntriesVerb, Format};
 use super::client::Client;
@@ -12,8 +12,8 @@ use crate::config::Environment;
 
 /// The columns that people look for first; all others follow.
 const STREAM_COLUMNS: [&str; 10] =
-    ["connection", "pid", "uid", "node", "protocol", "name", "sent", "acknowledged", "state", "nack"];
-const ENTRY_COLUMNS: [&str; 6] = ["spiffe_id", "selectors", "dns_names", "peers", "hint", "file"];
+    ["connection", "pid", "uid", "node", "protocol", "name", "state", "version", "acked_version", "nack"];
+const ENTRY_COLUMNS: [&str; 6] = ["spiffe_id", "selectors", "dns_names", "peers", "hint", "source"];
 const PROBLEM_COLUMNS: [&str; 4] = ["file", "line", "column", "problem"];
 
 pub(super) fn streams(
@@ -28,15 +28,46 @@ pub(super) fn streams(
     }
     let Streams { mut streams } = client.get("/v1/streams").map_err(anyhow::Error::from)?;
     if only_not_acknowledged {
-        streams.retain(|row| is_sent(row) && row.get("sent") != row.get("acknowledged"));
+        streams.retain_mut(keep_not_acknowledged);
     }
-    out.list(&streams, &STREAM_COLUMNS, format)?;
+    match format {
+        Format::Table => {
+            let rows: Vec<Value> = streams.iter().flat_map(rows).collect();
+            out.list(&rows, &STREAM_COLUMNS, format)?;
+        }
+        Format::Json | Format::Yaml => out.structured(&streams, format)?,
+    }
     let is_finding = only_not_acknowledged && !streams.is_empty();
     Ok(if is_finding { Outcome::Finding } else { Outcome::Well })
 }
 
-fn is_sent(row: &Value) -> bool {
-    row.get("sent").is_some_and(|sent| !sent.is_null())
+/// Keeps the names of `stream` that something was sent for which is not acknowledged, and tells whether there
+/// are any. A name that is not available has nothing to acknowledge.
+fn keep_not_acknowledged(stream: &mut Value) -> bool {
+    let Some(names) = stream.get_mut("names").and_then(Value::as_array_mut) else {
+        return false;
+    };
+    let settled = [Some("acknowledged"), Some("not_available")];
+    names.retain(|name| !settled.contains(&name.get("state").and_then(Value::as_str)));
+    !names.is_empty()
+}
+
+/// One row for each name of `stream`; one without a name if it has asked for none yet.
+fn rows(stream: &Value) -> Vec<Value> {
+    let row = |name: Option<&Value>| {
+        let of_stream = STREAM_COLUMNS.iter().filter_map(|key| Some((key, stream.get(key)?.clone())));
+        let of_name = STREAM_COLUMNS.iter().filter_map(|key| Some((key, name?.get(key)?.clone())));
+        let mut row: Map<String, Value> =
+            of_stream.chain(of_name).map(|(key, value)| ((*key).to_owned(), value)).collect();
+        if let Some(reason) = row.get("nack").and_then(|nack| nack.get("reason")).cloned() {
+            row.insert("nack".to_owned(), reason);
+        }
+        Value::Object(row)
+    };
+    match stream.get("names").and_then(Value::as_array) {
+        Some(names) if !names.is_empty() => names.iter().map(|name| row(Some(name))).collect(),
+        _ => vec![row(None)],
+    }
 }
 
 pub(super) fn entries(

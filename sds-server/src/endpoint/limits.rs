@@ -12,9 +12,11 @@ use crate::runtime::duration;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Connections to the API socket; at most a third of the files that the process may open.
+    /// Connections to the API socket; at most three quarters of the files that the process may open. The first
+    /// connection of a process counts double: its pidfd is a file too.
     pub connections: u32,
-    /// Connections of one user id; at most half of all, so that no user can keep the others out.
+    /// Connections of one user id, counted alike; at most three quarters of all, so that no user can keep the
+    /// others out.
     pub connections_per_uid: u32,
     /// Time from connecting to the first request; a connection that sends none by then is closed.
     #[serde(with = "duration")]
@@ -38,7 +40,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             connections: 16_384,
-            connections_per_uid: 4096,
+            connections_per_uid: 12_288,
             first_request: Duration::from_secs(10),
             streams_per_connection: 4096,
             header_list_bytes: 16_384,
@@ -97,39 +99,40 @@ struct Counts {
 #[derive(Debug)]
 pub struct Permit {
     uid: u32,
+    files: u32,
     counts: Arc<Mutex<Counts>>,
 }
 
 impl Limits {
-    /// The limits of `config` for a process that may open `files` files. A connection takes two of them,
-    /// itself and its peer's pidfd, and the store and attestation need some too: hence a third.
+    /// The limits of `config` for a process that may open `files` files. The store, the admin API and
+    /// attestation need some too, and a pidfd can outlive the connection that brought it: hence three quarters.
     #[must_use]
     pub fn new(config: &Config, files: u64) -> Self {
-        let third = u32::try_from(files / 3).unwrap_or(u32::MAX);
-        let total = config.connections.min(third).max(1);
-        let per_uid = config.connections_per_uid.min(total / 2).max(1);
+        let most = u32::try_from(files / 4 * 3).unwrap_or(u32::MAX);
+        let total = config.connections.min(most).max(2);
+        let per_uid = config.connections_per_uid.min(total / 4 * 3).max(2);
         Self { total, per_uid, counts: Arc::default() }
     }
 
-    /// Takes one connection for `uid`.
+    /// Takes one connection for `uid` that holds `files` files.
     ///
     /// # Errors
     /// [`Refused::Total`] or [`Refused::PerUid`].
-    pub fn permit(&self, uid: u32) -> Result<Permit, Refused> {
+    pub fn permit(&self, uid: u32, files: u32) -> Result<Permit, Refused> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.total >= self.total {
+        if counts.total.saturating_add(files) > self.total {
             return Err(Refused::Total);
         }
-        let of_uid = counts.by_uid.entry(uid).or_default();
-        if *of_uid >= self.per_uid {
+        let of_uid = counts.by_uid.get(&uid).copied().unwrap_or(0).saturating_add(files);
+        if of_uid > self.per_uid {
             return Err(Refused::PerUid);
         }
-        *of_uid += 1;
-        counts.total += 1;
-        Ok(Permit { uid, counts: self.counts.clone() })
+        counts.by_uid.insert(uid, of_uid);
+        counts.total += files;
+        Ok(Permit { uid, files, counts: self.counts.clone() })
     }
 
-    /// Connections that hold a permit now.
+    /// Files of the connections that hold a permit now.
     #[must_use]
     pub fn open(&self) -> u32 {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).total
@@ -139,9 +142,9 @@ impl Limits {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.total -= 1;
+        counts.total -= self.files;
         if let Some(of_uid) = counts.by_uid.get_mut(&self.uid) {
-            *of_uid -= 1;
+            *of_uid -= self.files;
             if *of_uid == 0 {
                 counts.by_uid.remove(&self.uid); // the map stays as small as the set of users
             }
@@ -159,28 +162,30 @@ mod tests {
 
     #[test]
     fn one_user_cannot_keep_the_others_out() {
-        let limits = limits(4, 4, 1000);
-        let _first = limits.permit(1).unwrap();
-        let second = limits.permit(1).unwrap();
-        assert_eq!(limits.permit(1).unwrap_err(), Refused::PerUid);
-        let _other = limits.permit(2).unwrap();
+        let limits = limits(8, 8, 1000);
+        let _first = limits.permit(1, 2).unwrap();
+        let second = limits.permit(1, 2).unwrap();
+        let _third = limits.permit(1, 2).unwrap();
+        assert_eq!(limits.permit(1, 1).unwrap_err(), Refused::PerUid);
+        let _other = limits.permit(2, 2).unwrap();
         drop(second);
-        let _again = limits.permit(1).unwrap();
-        assert_eq!(limits.open(), 3);
+        let _again = limits.permit(1, 2).unwrap();
+        assert_eq!(limits.open(), 8);
     }
 
     #[test]
-    fn the_total_stays_within_a_third_of_the_open_files() {
-        let limits = limits(1000, 1000, 6);
-        let _first = limits.permit(1).unwrap();
-        let _second = limits.permit(2).unwrap();
-        assert_eq!(limits.permit(3).unwrap_err(), Refused::Total);
+    fn the_total_stays_within_three_quarters_of_the_open_files() {
+        let limits = limits(1000, 1000, 8);
+        let _first = limits.permit(1, 2).unwrap();
+        let _second = limits.permit(2, 2).unwrap();
+        let _shared = limits.permit(2, 1).unwrap();
+        assert_eq!(limits.permit(3, 2).unwrap_err(), Refused::Total);
     }
 
     #[test]
     fn a_permit_that_is_dropped_leaves_nothing_behind() {
         let limits = limits(4, 2, 1000);
-        drop(limits.permit(7).unwrap());
+        drop(limits.permit(7, 2).unwrap());
         assert_eq!(limits.open(), 0);
         assert!(limits.counts.lock().unwrap().by_uid.is_empty());
     }

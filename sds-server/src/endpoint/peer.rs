@@ -1,8 +1,11 @@
 //! Who is at the other end of a Unix connection, as the kernel recorded it at connect.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::sync::{Arc, Weak};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::net::UnixStream;
 
 /// `SO_PEERPIDFD`, Linux 6.5. Of asm-generic; the architectures with numbers of their own
@@ -20,7 +23,41 @@ pub struct Peer {
     pub gid: u32,
     /// Stands for that very process, even after its pid is used again. `None` on kernels before 6.5, and if
     /// the process was gone before we asked.
-    pub pidfd: Option<OwnedFd>,
+    pub pidfd: Option<Arc<OwnedFd>>,
+}
+
+/// The pidfds of the processes that are connected: one a process, however many connections it has.
+#[derive(Debug, Default)]
+pub struct Processes {
+    by_pid: HashMap<u32, Weak<OwnedFd>>,
+    /// When the map is as long as this, what is gone is dropped from it.
+    sweep_at: usize,
+}
+
+impl Processes {
+    /// The pidfd to hold for `pid`: the one that is held already, or `new`. Both processes have had this pid, so if
+    /// both live, they are one.
+    fn share(&mut self, pid: u32, new: OwnedFd) -> Arc<OwnedFd> {
+        let held = self.by_pid.get(&pid).and_then(Weak::upgrade);
+        if let Some(held) = held
+            && lives(&held)
+            && lives(&new)
+        {
+            return held;
+        }
+        let new = Arc::new(new);
+        self.by_pid.insert(pid, Arc::downgrade(&new));
+        if self.by_pid.len() > self.sweep_at {
+            self.by_pid.retain(|_, held| held.strong_count() > 0);
+            self.sweep_at = self.by_pid.len() * 2 + 64;
+        }
+        new
+    }
+}
+
+/// A pidfd becomes readable when its process exits.
+fn lives(pidfd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
 }
 
 impl Peer {
@@ -31,8 +68,23 @@ impl Peer {
     pub fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
-        let pidfd = peer_pidfd(stream.as_raw_fd())?;
+        let pidfd = peer_pidfd(stream.as_raw_fd())?.map(Arc::new);
         Ok(Self { pid, uid: credentials.uid(), gid: credentials.gid(), pidfd })
+    }
+
+    /// Holds the pidfd that is held for this process already, if one is.
+    #[must_use]
+    pub fn shared(mut self, processes: &mut Processes) -> Self {
+        let own = self.pidfd.take().map(Arc::try_unwrap);
+        self.pidfd = own.map(|own| own.map_or_else(|shared| shared, |own| processes.share(self.pid, own)));
+        self
+    }
+
+    /// The files that a connection of this peer holds: its own, and its pidfd if no other connection has it.
+    #[must_use]
+    pub fn files(&self) -> u32 {
+        // The one count is ours.
+        if self.pidfd.as_ref().is_none_or(|pidfd| Arc::strong_count(pidfd) == 1) { 2 } else { 1 }
     }
 }
 

@@ -17,7 +17,7 @@ mod connection;
 
 use super::limits::{Config, Limits, Refused};
 use super::metrics::{self, Open};
-use super::peer::Peer;
+use super::peer::{Peer, Processes};
 use super::uds::Listener;
 use crate::runtime::{BoxError, Drain, Seldom};
 use connection::Connection;
@@ -70,6 +70,7 @@ where
         let log = Arc::new(Logs::default());
         let mut connections = JoinSet::new();
         let mut number = 0_u64;
+        let mut processes = Processes::default();
         let mut backoff = Backoff::default();
         loop {
             let accepted = tokio::select! {
@@ -91,7 +92,7 @@ where
                 }
             };
             backoff = Backoff::default();
-            let (peer, permit) = match admitted(&stream, &limits) {
+            let (peer, permit) = match admitted(&stream, &limits, &mut processes) {
                 Ok(admitted) => admitted,
                 Err((refused, uid)) => {
                     log.refused(refused, uid);
@@ -127,9 +128,10 @@ where
 fn admitted(
     stream: &UnixStream,
     limits: &Limits,
+    processes: &mut Processes,
 ) -> Result<(Peer, super::limits::Permit), (Refused, Option<u32>)> {
-    let peer = Peer::of(stream).map_err(|_| (Refused::NoCredentials, None))?;
-    let permit = limits.permit(peer.uid).map_err(|refused| (refused, Some(peer.uid)))?;
+    let peer = Peer::of(stream).map_err(|_| (Refused::NoCredentials, None))?.shared(processes);
+    let permit = limits.permit(peer.uid, peer.files()).map_err(|refused| (refused, Some(peer.uid)))?;
     Ok((peer, permit))
 }
 

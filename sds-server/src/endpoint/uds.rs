@@ -1,7 +1,7 @@
 //! Binds a Unix socket where only we can have put it, and removes it if it is still ours.
 //!
 //! Whoever could replace the socket, or a directory above it, could hand workloads another trust bundle. So
-//! every directory on the way must belong to root or to us and not be writable by others ([`directory`]).
+//! every directory on the way must belong to root or to us and not be writable by others (`directory`).
 //! A sticky directory such as /tmp is good enough above the last one: others can add names there, but not
 //! touch ours. Absent: abstract sockets, which have no owner, no mode and no directory.
 

@@ -2,16 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::frame::{self, Frame};
 use super::nack::Reason;
 use super::request::{Names, Refusal, Request};
 use super::secret::TYPE_URL;
 use super::subscription::Response;
-use super::wire::{
-    CONTENT_FIELD, DeltaDiscoveryRequest, DeltaDiscoveryResponseHead, Node, ResourceHead, Status,
-};
+use super::wire::{CONTENT_FIELD, DeltaDiscoveryRequest, Node, Status, put_len, put_str};
 
 /// Reads a request.
 ///
@@ -55,38 +52,28 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// Writes a response.
+/// Writes a response, in the fields of [`DeltaDiscoveryResponseHead`](super::wire::DeltaDiscoveryResponseHead) and
+/// [`ResourceHead`](super::wire::ResourceHead).
 #[must_use]
 pub fn encode(response: &Response) -> Frame {
-    let head = |nonce: &super::request::Nonce| DeltaDiscoveryResponseHead {
-        type_url: TYPE_URL.to_owned(),
-        nonce: nonce.to_string(),
-        ..DeltaDiscoveryResponseHead::default()
-    };
+    let mut buf = BytesMut::with_capacity(256);
+    frame::begin(&mut buf);
+    put_str(4, TYPE_URL, &mut buf);
     match response {
         Response::Removed { nonce, names } => {
-            let removed_resources = names.iter().map(|name| name.to_string()).collect();
-            let message = DeltaDiscoveryResponseHead { removed_resources, ..head(nonce) };
-            let mut buf = BytesMut::with_capacity(message.encoded_len() + frame::HEADER_BYTES);
-            frame::begin(&mut buf);
-            message.encode_raw(&mut buf);
+            put_str(5, &nonce.to_string(), &mut buf);
+            names.iter().for_each(|name| put_str(6, name, &mut buf));
             frame::end(buf, None)
         }
         Response::Secret { nonce, resource } => {
-            let head = head(nonce);
-            let inner =
-                ResourceHead { version: resource.version().to_string(), name: resource.name().to_owned() };
+            put_str(5, &nonce.to_string(), &mut buf);
             let any = resource.expose_any();
-            let len = inner.encoded_len() + 1 + encoded_len_varint(any.len() as u64) + any.len();
-            let extra = frame::HEADER_BYTES + inner.encoded_len() + 32;
-            let mut buf = BytesMut::with_capacity(head.encoded_len() + extra);
-            frame::begin(&mut buf);
-            head.encode_raw(&mut buf);
-            encode_key(CONTENT_FIELD, WireType::LengthDelimited, &mut buf);
-            encode_varint(len as u64, &mut buf);
-            inner.encode_raw(&mut buf);
-            encode_key(CONTENT_FIELD, WireType::LengthDelimited, &mut buf);
-            encode_varint(any.len() as u64, &mut buf);
+            let mut inner = BytesMut::with_capacity(64 + resource.name().len());
+            put_str(1, resource.version_text(), &mut inner);
+            put_str(3, resource.name(), &mut inner);
+            put_len(CONTENT_FIELD, any.len(), &mut inner);
+            put_len(CONTENT_FIELD, inner.len() + any.len(), &mut buf);
+            buf.extend_from_slice(&inner);
             frame::end(buf, Some(any.clone()))
         }
     }

@@ -28,6 +28,7 @@ pub const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_socke
 pub struct Resource {
     name: Box<str>,
     version: Version,
+    version_text: Box<str>,
     not_after: Option<Timestamp>,
     any: Bytes,
     expiry_reported: Once,
@@ -56,6 +57,12 @@ impl Resource {
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// The version as it is sent.
+    #[must_use]
+    pub fn version_text(&self) -> &str {
+        &self.version_text
     }
 
     /// The encoded `google.protobuf.Any`, private key included. Whoever calls this answers for where it goes.
@@ -185,5 +192,13 @@ fn encode(name: &str, content: Type, revision: Revision, not_after: Option<Times
     }
     let version = Version { revision, hash: ContentHash::of(&[&any]) };
     let any = Bytes::from_owner(any);
-    Arc::new(Resource { name: name.into(), version, not_after, any, expiry_reported: Once::new() })
+    let version_text = version.to_string().into();
+    Arc::new(Resource {
+        name: name.into(),
+        version,
+        version_text,
+        not_after,
+        any,
+        expiry_reported: Once::new(),
+    })
 }

@@ -76,7 +76,7 @@ impl Slot {
     pub(super) fn holds(&mut self, resource: &Resource, now: Timestamp) -> bool {
         let Due::Claimed(claim) = &self.due else { return false };
         let version = resource.version();
-        if **claim != *version.to_string() {
+        if **claim != *resource.version_text() {
             self.due = Due::Now;
             return false;
         }

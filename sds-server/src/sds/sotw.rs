@@ -2,14 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::frame::{self, Frame};
 use super::nack::Reason;
 use super::request::{Names, Refusal, Request};
 use super::secret::TYPE_URL;
 use super::subscription::Response;
-use super::wire::{CONTENT_FIELD, DiscoveryRequest, DiscoveryResponseHead, Node, Status};
+use super::wire::{CONTENT_FIELD, DiscoveryRequest, Node, Status, put_len, put_str};
 
 /// Reads a request. Its `version_info` is only a hint (XD-22), and not read.
 ///
@@ -46,20 +45,16 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// Writes a response. SotW has no word for names that are not available: that one is empty, and is not sent.
+/// Writes a response, in the fields of [`DiscoveryResponseHead`](super::wire::DiscoveryResponseHead). SotW has no word for names that are not available: that one is empty, and is not sent.
 #[must_use]
 pub fn encode(response: &Response) -> Frame {
     let Response::Secret { nonce, resource } = response else { return Frame::default() };
-    let head = DiscoveryResponseHead {
-        version_info: resource.version().to_string(),
-        type_url: TYPE_URL.to_owned(),
-        nonce: nonce.to_string(),
-    };
     let any = resource.expose_any();
-    let mut buf = BytesMut::with_capacity(head.encoded_len() + frame::HEADER_BYTES + 16);
+    let mut buf = BytesMut::with_capacity(256);
     frame::begin(&mut buf);
-    head.encode_raw(&mut buf);
-    encode_key(CONTENT_FIELD, WireType::LengthDelimited, &mut buf);
-    encode_varint(any.len() as u64, &mut buf);
+    put_str(1, resource.version_text(), &mut buf);
+    put_str(4, TYPE_URL, &mut buf);
+    put_str(5, &nonce.to_string(), &mut buf);
+    put_len(CONTENT_FIELD, any.len(), &mut buf);
     frame::end(buf, Some(any.clone()))
 }

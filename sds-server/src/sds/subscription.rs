@@ -100,7 +100,9 @@ impl Subscription {
             // On the first request nothing newer can be on its way, so its names count even beside the nonce of
             // an earlier stream; the nonce does not (XD-04).
             Names::All(names) if heard != Heard::Stale || first => self.replace(names)?,
-            Names::All(_) => {} // XD-10
+            // XD-10: it gets no response. But what the client dropped it has forgotten: if it comes back with the
+            // next request, it must be sent again (XD-12), so the drop is noted.
+            Names::All(names) => self.drop_all_but(names),
             Names::Change { subscribe, unsubscribe, held } => {
                 self.unsubscribe(unsubscribe);
                 // XD-23: said on the first request of a stream only.
@@ -247,6 +249,12 @@ impl Subscription {
         }
         self.look_again();
         Ok(())
+    }
+
+    fn drop_all_but(&mut self, mut names: Vec<String>) {
+        names.sort_unstable();
+        self.slots.retain(|slot| names.binary_search_by(|name| name.as_str().cmp(&slot.name)).is_ok());
+        self.look_again();
     }
 
     fn unsubscribe(&mut self, mut names: Vec<String>) {

@@ -36,7 +36,7 @@ impl Process {
     ///
     /// # Errors
     /// [`AttestError`] if the process is not visible, has ids without meaning, or is gone.
-    pub fn from_peer(pid: u32, uid: u32, gid: u32, pidfd: Option<OwnedFd>) -> Result<Self, AttestError> {
+    pub fn from_peer(pid: u32, uid: u32, gid: u32, pidfd: Option<Arc<OwnedFd>>) -> Result<Self, AttestError> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(AttestError::NotVisible)?;
         for id in [uid, gid] {
             if id == OVERFLOW_ID || id == u32::MAX {
@@ -45,10 +45,13 @@ impl Process {
         }
         let pidfd = match pidfd {
             Some(pidfd) => pidfd,
-            None => pidfd_open(raw, PidfdFlags::empty()).map_err(|e| of(pid, "the pidfd", e.into()))?,
+            None => {
+                let opened = pidfd_open(raw, PidfdFlags::empty());
+                Arc::new(opened.map_err(|e| of(pid, "the pidfd", e.into()))?)
+            }
         };
         let start_time = proc::stat(pid).map_err(|e| of(pid, "/proc/PID/stat", e))?.start_time;
-        let process = Self { pid, uid, gid, pidfd: Arc::new(pidfd), start_time };
+        let process = Self { pid, uid, gid, pidfd, start_time };
         process.alive()?;
         Ok(process)
     }

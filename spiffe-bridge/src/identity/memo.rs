@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// `sds-server` keeps the encoded Secret here: ten thousand streams share one encoding, and there is
 /// no cache to bound or to empty. At most [`Memo::CAPACITY`] names are kept; more are computed anew.
 #[derive(Default)]
-pub struct Memo(Mutex<Vec<(Box<str>, Arc<dyn Any + Send + Sync>)>>);
+pub struct Memo(Mutex<Vec<Derived>>);
+
+/// A name and what was derived under it.
+type Derived = (Box<str>, Arc<dyn Any + Send + Sync>);
 
 impl Memo {
     /// The names under which one value is served are few: `default` and its own.

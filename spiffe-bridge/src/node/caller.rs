@@ -47,8 +47,7 @@ impl CallerTask {
     /// Runs until the process exits or changes, the connection is gone, or `drain` is cancelled.
     pub async fn run(self, drain: CancellationToken) {
         // SAFETY: `Exit` always names the same descriptor, and owns it through its `Arc`.
-        let exit =
-            unsafe { AsyncFd::register_with_interest(Exit(self.process.clone()), Interest::READABLE) };
+        let exit = unsafe { AsyncFd::register_with_interest(Exit(self.process.clone()), Interest::READABLE) };
         let exited = async {
             match &exit {
                 Ok(exit) => drop(exit.readable().await),

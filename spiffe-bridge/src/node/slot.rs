@@ -37,6 +37,7 @@ pub(super) struct Held {
 
 /// What a slot waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "states are named by what they wait for")]
 pub(super) enum Phase {
     /// For its time to be renewed, or for somebody to want it.
     ExpectRenewal,

@@ -175,7 +175,9 @@ impl State {
 
     /// Whether a cached SVID may be served: valid now, and under a root that we still publish.
     fn usable(&self, held: &Held, now: Timestamp) -> bool {
-        held.svid.not_after > now && x509::verify::verify(&held.svid.chain, [&*self.bundle], x509::verify::Role::Client, now).is_ok()
+        held.svid.not_after > now
+            && x509::verify::verify(&held.svid.chain, [&*self.bundle], x509::verify::Role::Client, now)
+                .is_ok()
     }
 
     pub(in crate::node::engine) fn status(&self) -> NodeStatus {
