@@ -3,6 +3,7 @@
 pub mod all_in_one;
 mod data;
 mod reload;
+mod retention;
 mod sources;
 
 pub use data::{DataError, initialise};

@@ -572,6 +572,38 @@ fn names_and_nodes_are_bounded() {
 }
 
 #[tokio::test]
+async fn before_it_is_served_a_client_cannot_pile_up_what_it_is_to_be_answered() {
+    let served = serve(Limits::default()).await;
+    let (sender, receiver) = mpsc::channel(1);
+    let mut client = served.client().await;
+    let first = sender.send(delta(&[WEB]));
+    let (stream, _) = tokio::join!(client.delta_secrets(ReceiverStream::new(receiver)), first);
+    let mut stream = stream.unwrap().into_inner();
+    let large = delta(&["x".repeat(100_000).as_str()]);
+    let flood = async {
+        for _ in 0..200 {
+            sender.send(large.clone()).await.unwrap();
+        }
+    };
+    let flood = tokio::time::timeout(Duration::from_millis(500), flood).await;
+    assert!(flood.is_err(), "20 MB were taken in and kept");
+    served.publish(&holding(&[WEB], 1));
+    assert_eq!(soon(&mut stream).await.unwrap().removed_resources[0].len(), 100_000);
+}
+
+#[test]
+fn a_claimed_version_that_cannot_be_ours_is_not_kept() {
+    let mut stream = engine(Protocol::Delta);
+    let mut request = change(&[WEB], &[]);
+    if let Names::Change { held, .. } = &mut request.names {
+        held.push((WEB.to_owned(), "9".repeat(1 << 20)));
+    }
+    stream.request(request, now()).unwrap();
+    assert!(format!("{stream:?}").len() < 10_000);
+    assert_eq!(names(&say(&mut stream, &holding(&[WEB], 1))), [WEB]);
+}
+
+#[tokio::test]
 async fn streams_and_messages_are_bounded() {
     let served = serve(Limits { streams: 1, message_bytes: 1000, ..Limits::default() }).await;
     served.publish(&holding(&[WEB], 1));

@@ -1,6 +1,7 @@
 //! The node through its public door: a real process attaches, and sees its identities come and go.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use spiffe_bridge::node::{self, Caller, CallerTask, EndReason, Node, SealingKey,
 use spiffe_bridge::registration::{Entry, EntryIndex, document};
 use spiffe_bridge::{audit, store};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const DOMAIN: &str = "example.org";
@@ -26,6 +28,7 @@ struct Bench {
     index: watch::Sender<Arc<EntryIndex>>,
     authority: Authority,
     issuer: CancellationToken,
+    issuing: Option<JoinHandle<()>>,
     clock: Clock,
     _stop: DropGuard,
 }
@@ -47,9 +50,18 @@ async fn start(data: &Path, clock: &Clock, entries: &str) -> Bench {
         node::open(node::Config::default(), authority.clone(), entries, store, seal, clock.clone());
     let stop = CancellationToken::new();
     let issuing = stop.child_token();
-    tokio::spawn(issuer.run(issuing.clone()));
+    let running = issuer.run(issuing.clone());
+    let task = tokio::spawn(async move { running.await.unwrap() });
     tokio::spawn(engine.run(stop.clone()));
-    Bench { node, index, authority, issuer: issuing, clock: clock.clone(), _stop: stop.drop_guard() }
+    Bench {
+        node,
+        index,
+        authority,
+        issuer: issuing,
+        issuing: Some(task),
+        clock: clock.clone(),
+        _stop: stop.drop_guard(),
+    }
 }
 
 fn index_of(revision: u64, entries: &str) -> Arc<EntryIndex> {
@@ -73,13 +85,16 @@ struct Waiter(Child);
 
 impl Waiter {
     fn start() -> Self {
-        Self(
-            Command::new("sh")
-                .args(["-c", "read line; exec sleep 600"])
-                .stdin(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        )
+        let mut child = Command::new("sh")
+            .args(["-c", "echo ready; read line; exec sleep 600"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Before it speaks its exec may still be under way; a process that connects has it behind it.
+        let mut ready = [0; 6];
+        child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        Self(child)
     }
 
     fn process(&self) -> Process {
@@ -233,11 +248,12 @@ async fn an_svid_is_renewed_about_its_half_life() {
 async fn a_failed_renewal_leaves_the_svid_until_it_expires() {
     let dir = tempfile::tempdir().unwrap();
     let (clock, hands) = Clock::manual(now());
-    let bench = start(dir.path(), &clock, &entry("web")).await;
+    let mut bench = start(dir.path(), &clock, &entry("web")).await;
     let waiter = Waiter::start();
     let mut attached = bench.attach(&waiter);
     attached.until(|u| !u.identities.is_empty()).await;
     bench.issuer.cancel();
+    bench.issuing.take().unwrap().await.unwrap();
     wind(&hands, Duration::from_secs(2200)).await;
     let failing = tokio::time::timeout(PATIENCE, async {
         loop {
@@ -284,5 +300,52 @@ async fn a_process_that_runs_another_program_gets_nothing_more() {
         tokio::task::yield_now().await;
     }
     bench.index.send_replace(index_of(2, &(entry("api") + &entry("web"))));
+    assert_eq!(attached.ended().await, EndReason::ProcessExecuted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_with_other_dns_names_keeps_the_svid_until_its_successor_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
+    let waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    let first = attached.until(|u| !u.identities.is_empty()).await.identities[0].svid.clone();
+    bench.issuer.cancel();
+    let renamed = entry("web") + "dns_names: [web.example.org]\n";
+    bench.index.send_replace(index_of(2, &(renamed + &entry("api"))));
+    let failing = tokio::time::timeout(PATIENCE, async {
+        while bench.node.status().failing.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    });
+    failing.await.expect("in time");
+    bench.node.identities().await.unwrap(); // after what was published
+    let update = attached.until(|_| true).await;
+    assert_eq!(update.identities.len(), 1, "what is valid stays");
+    assert_eq!(update.identities[0].svid.version, first.version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_ran_another_program_is_not_attested_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
+    let mut waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    attached.until(|u| !u.identities.is_empty()).await;
+    let exe = format!("/proc/{}/exe", waiter.0.id());
+    let shell = std::fs::read_link(&exe).unwrap();
+    drop(waiter.0.stdin.take());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::fs::read_link(&exe).is_ok_and(|now| now == shell) {
+        assert!(std::time::Instant::now() < deadline, "the shell did not exec");
+        tokio::task::yield_now().await;
+    }
+    // An entry that asks for more than is known of the process.
+    let by_path = format!(
+        "---\nkind: Workload\nspiffe_id: spiffe://{DOMAIN}/sleep\nselectors: [unix:uid:{}, unix:path:{}]\n",
+        rustix_uid(),
+        std::fs::read_link(&exe).unwrap().display()
+    );
+    bench.index.send_replace(index_of(2, &(by_path + &entry("web"))));
     assert_eq!(attached.ended().await, EndReason::ProcessExecuted);
 }

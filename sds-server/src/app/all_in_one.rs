@@ -11,8 +11,8 @@ use spiffe_bridge::node::{self, Caller, CallerTask, Node, SealingKey, Session};
 use spiffe_bridge::registration::{Directory, Indexer};
 
 use super::data::Data;
-use super::reload;
 use super::sources::{self, Parts};
+use super::{reload, retention};
 use crate::admin::{AdminServer, MetricsServer};
 use crate::config::Settings;
 use crate::endpoint::uds::Listener;
@@ -39,6 +39,7 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             data.init(&config, &clock).await?;
         }
         let log = Log::open(data.store.clone(), clock.clone())?;
+        let keep = config.retention + config.longest_leaf_lifetime;
         let (authority, issuer) =
             authority::open(config, data.keys.clone(), data.store.clone(), log.clone(), clock.clone())?;
         let (indexer, index) = Indexer::load(data.store.clone())?;
@@ -46,7 +47,7 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             settings.entries.clone(),
             settings.trust_domain.clone(),
             data.store.clone(),
-            log,
+            log.clone(),
             clock.clone(),
         )?;
         let key = SealingKey::load_or_create(&settings.data.join(SEALING_KEY))?;
@@ -81,6 +82,8 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             Ok::<_, Infallible>(())
         });
         tasks.spawn("reload", |drain| reload::run(reread, parts.entries.clone(), drain));
+        let records = log.clone();
+        tasks.spawn("retention", |drain| retention::run(records, keep, drain));
         tasks.spawn("admin", |drain| admin.run(drain));
         let upkeep = metrics.clone();
         tasks.spawn("metrics", |drain| upkeep.upkeep(drain));
@@ -147,6 +150,7 @@ async fn first_scan(parts: Parts, starting: runtime::Guard, drain: Drain) -> Res
 
 async fn announce(readiness: Readiness, drain: Drain) -> Result<(), Infallible> {
     tokio::select! {
+        biased; // a drain ends the waiting of the others too: that is not readiness
         () = drain.begun() => return Ok(()),
         () = readiness.ready() => {}
     }

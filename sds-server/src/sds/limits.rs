@@ -3,7 +3,7 @@
 /// Bounds on streams, names and messages. Invariant 11.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Open streams of all connections. One Envoy opens one for each name (envoy-sds.md §2.1).
+    /// Open streams of all connections; one user has at most half of them. One Envoy opens one for each name (envoy-sds.md §2.1).
     pub streams: usize,
     /// Names that one stream subscribes to.
     pub names: usize,

@@ -82,7 +82,7 @@ impl SdsService {
         let engine = |id: u64| Subscription::new(protocol, limits, self.salt.wrapping_add(id << 8));
         let now = self.env.clock.now();
         let Some(stream) = self.streams.open(limits.streams, session.caller(), now, engine) else {
-            let text = format!("{} streams are open already: raise the limit, or use ADS", limits.streams);
+            let text = format!("{} streams, or half of them by this user, are open already", limits.streams);
             return Err((RefusedFor::Streams, Status::resource_exhausted(text).into_http()));
         };
         let body = Frames::open(request.into_body(), &session, stream, self.env.clone());

@@ -1,6 +1,6 @@
 //! The live streams, and a copy of where each of their names stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -88,8 +88,14 @@ pub struct StreamRegistry(Arc<Registry>);
 
 #[derive(Debug, Default)]
 struct Registry {
-    live: Mutex<BTreeMap<u64, Weak<LiveStream>>>,
+    live: Mutex<Live>,
     opened: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    streams: BTreeMap<u64, Weak<LiveStream>>,
+    by_uid: HashMap<u32, usize>,
 }
 
 /// A stream, for as long as it lives; it leaves the registry when dropped.
@@ -106,17 +112,18 @@ impl StreamRegistry {
     /// How many streams are open.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.live().len()
+        self.0.live().streams.len()
     }
 
     /// A copy of every stream's status, by number. Locks each stream for its own copy only.
     #[must_use]
     pub fn snapshot(&self) -> Vec<StreamStatus> {
-        let streams: Vec<_> = self.0.live().values().filter_map(Weak::upgrade).collect();
+        let streams: Vec<_> = self.0.live().streams.values().filter_map(Weak::upgrade).collect();
         streams.iter().map(|stream| stream.status()).collect()
     }
 
-    /// Enters a stream, unless there are `max` already. `engine` is given the number of the stream.
+    /// Enters a stream, unless there are `max` already, or the caller's user has half of them: no user can keep
+    /// the others out. `engine` is given the number of the stream.
     pub(super) fn open(
         &self,
         max: usize,
@@ -125,9 +132,11 @@ impl StreamRegistry {
         engine: impl FnOnce(u64) -> Subscription,
     ) -> Option<Arc<LiveStream>> {
         let mut live = self.0.live();
-        if live.len() >= max {
+        let of_uid = live.by_uid.get(&caller.uid).copied().unwrap_or_default();
+        if live.streams.len() >= max || of_uid >= (max / 2).max(1) {
             return None;
         }
+        live.by_uid.insert(caller.uid, of_uid + 1);
         let id = self.0.opened.fetch_add(1, Ordering::Relaxed) + 1;
         let stream = Arc::new(LiveStream {
             id,
@@ -136,13 +145,13 @@ impl StreamRegistry {
             engine: Mutex::new(engine(id)),
             registry: self.0.clone(),
         });
-        live.insert(id, Arc::downgrade(&stream));
+        live.streams.insert(id, Arc::downgrade(&stream));
         Some(stream)
     }
 }
 
 impl Registry {
-    fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Weak<LiveStream>>> {
+    fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -170,7 +179,14 @@ impl LiveStream {
 
 impl Drop for LiveStream {
     fn drop(&mut self) {
-        self.registry.live().remove(&self.id);
+        let mut live = self.registry.live();
+        live.streams.remove(&self.id);
+        if let Some(of_uid) = live.by_uid.get_mut(&self.caller.uid) {
+            *of_uid -= 1;
+            if *of_uid == 0 {
+                live.by_uid.remove(&self.caller.uid);
+            }
+        }
     }
 }
 
@@ -206,5 +222,29 @@ impl Subscription {
     #[must_use]
     pub fn names(&self) -> Vec<NameStatus> {
         self.slots().iter().map(NameStatus::of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sds::Limits;
+
+    #[test]
+    fn one_user_cannot_take_all_streams() {
+        let registry = StreamRegistry::default();
+        let open = |uid| {
+            let caller = Arc::new(Caller { connection: 1, pid: 1, uid, gid: 1 });
+            let engine = |id| Subscription::new(Protocol::Sotw, &Limits::default(), id);
+            registry.open(4, &caller, Timestamp::from_unix_seconds(0), engine)
+        };
+        let (first, second) = (open(1), open(1));
+        assert!(first.is_some() && open(1).is_none());
+        assert!(open(2).is_some(), "the others have their half");
+        drop(first);
+        let again = open(1);
+        assert!(again.is_some());
+        drop((again, second));
+        assert!(registry.0.live().by_uid.is_empty());
     }
 }

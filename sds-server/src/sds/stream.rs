@@ -128,6 +128,10 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
                 self.content = frame.content;
                 return Poll::Ready(Ok(frame.head));
             }
+            // Before it is served nothing can be said either: then the session is waited for, which wakes us.
+            if self.stream.engine().owes() {
+                return Poll::Pending;
+            }
             match self.reader.next(self.env.limits.message_bytes) {
                 Ok(Some(message)) => self.hear(message)?,
                 Ok(None) => match ready!(Pin::new(&mut self.requests).poll_frame(cx)) {

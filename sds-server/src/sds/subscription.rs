@@ -21,6 +21,9 @@ use super::slot::{Due, Slot};
 /// always a next one.
 const REMOVED_BYTES: usize = 64 * 1024;
 
+/// The longest version: revision, dash and hash in hexadecimal.
+const MAX_VERSION_BYTES: usize = 64;
+
 /// What one stream is to send next.
 #[derive(Debug)]
 pub enum Response {
@@ -153,6 +156,13 @@ impl Subscription {
             self.step(at);
         }
         (!gone.is_empty()).then(|| Response::Removed { nonce: self.nonce(), names: gone })
+    }
+
+    /// Whether answers wait that are of no name which is remembered. While they do, nothing more is to be taken
+    /// in: a client could make them pile up as long as there is nothing to answer it with (invariant 11).
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        !self.unheld.is_empty()
     }
 
     /// The protocol it speaks.
@@ -299,7 +309,9 @@ impl Subscription {
             return Err(Refusal::TooManyNames { max: self.max_names });
         }
         for (name, version) in held {
-            if let Ok(at) = fresh.binary_search_by(|slot| (*slot.name).cmp(&name))
+            // A longer one is none of ours, and not kept.
+            if version.len() <= MAX_VERSION_BYTES
+                && let Ok(at) = fresh.binary_search_by(|slot| (*slot.name).cmp(&name))
                 && let Some(slot) = fresh.get_mut(at)
             {
                 slot.due = Due::Claimed(version.into());

@@ -67,16 +67,22 @@ impl CallerTask {
 
     async fn serve(&self) -> EndReason {
         let mut needs = Needs::default();
+        let mut before = None;
         loop {
             let (attestation, mut view) = match self.attest(needs).await {
                 Ok(attested) => attested,
                 Err(reason) => return reason,
             };
+            // Looked at once more, it must still be what it was: a program that it runs since is another caller.
+            if let Some(Err(changed)) = before.map(|before| self.attestor.recheck(&self.process, &before)) {
+                return changed.into();
+            }
             loop {
                 let shown = view.borrow_and_update().clone();
                 if !attestation.needs.covers(shown.needs) {
                     // An entry came that asks for more than is known of this process.
                     needs = shown.needs;
+                    before = Some(attestation);
                     break;
                 }
                 if let Err(changed) = self.attestor.recheck(&self.process, &attestation) {

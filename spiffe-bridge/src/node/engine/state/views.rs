@@ -98,7 +98,18 @@ impl State {
         if undecided && view.sender.borrow().update.is_none() {
             return None;
         }
-        let svids = slots().map(|(entry, slot)| (entry, slot.and_then(|slot| slot.valid(now))));
+        let shown = view.sender.borrow();
+        // An entry that now asks for another SVID (other DNS names) takes no valid one away: the one shown stays
+        // until its successor is there.
+        let before = |entry: &Entry| {
+            let mut identities = shown.update.iter().flat_map(|update| &update.identities);
+            identities
+                .find(|identity| identity.svid.spiffe_id == entry.spiffe_id)
+                .map(|identity| &identity.svid)
+                .filter(|svid| svid.not_after > now)
+        };
+        let svids = slots()
+            .map(|(entry, slot)| (entry, slot.and_then(|slot| slot.valid(now)).or_else(|| before(entry))));
         Some(compose(svids, &self.bundle))
     }
 
