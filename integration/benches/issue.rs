@@ -46,6 +46,10 @@ fn main() {
 async fn bench() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let home = Home::open().await;
+    if !common::wanted("table") {
+        home.issue(IDENTITIES).await;
+        return home.stop().await;
+    }
     let mut table =
         Table::new(&format!("issue, {IDENTITIES} identities on {threads} threads, {CONCURRENT} at once"));
     let (mut ours, mut raw) = (Vec::new(), Vec::new());

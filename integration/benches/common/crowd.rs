@@ -1,11 +1,8 @@
-//! Many clients at once, in processes of their own: a process may open 20,000 files, and a user may hold
-//! half of the server's connections.
+//! Many clients at once, each on a connection of its own, in processes of their own.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -15,20 +12,17 @@ use super::sds::Connection;
 const TASK: &str = "BENCH_CROWD";
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The clients of one user.
+/// The clients of one process.
 pub struct Crowd {
     child: Child,
-    output: BufReader<std::process::ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
 impl Crowd {
-    /// Makes ready `streams` clients on `connections` connections to `socket`, as `uid` if we may.
-    pub fn start(socket: &Path, uid: Option<u32>, connections: usize, streams: usize) -> Self {
+    /// Makes ready `clients` clients of `socket`.
+    pub fn start(socket: &Path, clients: usize) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(TASK, format!("{connections} {streams} {}", socket.display()));
-        if let Some(uid) = uid {
-            command.uid(uid).gid(uid);
-        }
+        command.env(TASK, format!("{clients} {}", socket.display()));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut crowd = Self { child, output };
@@ -63,14 +57,12 @@ impl Drop for Crowd {
 /// Runs the clients, if this process was started to.
 pub fn run_if_asked() -> bool {
     let Ok(task) = std::env::var(TASK) else { return false };
-    let mut words = task.splitn(3, ' ');
-    let mut number = || words.next().unwrap().parse::<usize>().unwrap();
-    let (connections, streams) = (number(), number());
-    let socket = PathBuf::from(words.next().unwrap());
+    let (clients, socket) = task.split_once(' ').unwrap();
+    let (clients, socket) = (clients.parse().unwrap(), PathBuf::from(socket));
     println!("ready");
     std::io::stdin().lines().next();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let answers = runtime.block_on(run(socket, connections, streams));
+    let answers = runtime.block_on(run(socket, clients));
     let answers: Vec<String> = answers.iter().map(|millis| format!("{millis:.2}")).collect();
     println!("{}", answers.join(" "));
     // Stay until we are killed: the others are not to be served by our leaving.
@@ -78,36 +70,25 @@ pub fn run_if_asked() -> bool {
     true
 }
 
-async fn run(socket: PathBuf, connections: usize, streams: usize) -> Vec<f64> {
+async fn run(socket: PathBuf, clients: usize) -> Vec<f64> {
     let start = Instant::now();
-    let answers = Arc::new(Mutex::new(Vec::with_capacity(streams)));
-    let mut clients = JoinSet::new();
-    for number in 0..connections {
-        let share = (streams + number) / connections; // they add up to all of them
-        let (socket, answers) = (socket.clone(), answers.clone());
-        clients.spawn(async move {
+    let mut open = JoinSet::new();
+    for _ in 0..clients {
+        let socket = socket.clone();
+        open.spawn(async move {
             let connection = Connection::open(&socket).await;
-            let mut open = JoinSet::new();
-            for _ in 0..share {
-                let mut stream = connection.subscribe("default").await;
-                let answers = answers.clone();
-                open.spawn(async move {
-                    stream.read().await;
-                    answers.lock().unwrap().push(start.elapsed().as_secs_f64() * 1e3);
-                    stream
-                });
-            }
-            // Streams stay open until all of this connection are answered, and the connection after that.
-            (open.join_all().await, connection)
+            let mut stream = connection.subscribe("default").await;
+            stream.read().await;
+            (start.elapsed().as_secs_f64() * 1e3, stream, connection)
         });
     }
-    let mut kept = Vec::with_capacity(connections);
-    let _ = tokio::time::timeout(PATIENCE, async {
-        while let Some(done) = clients.join_next().await {
-            kept.extend(done);
+    // They stay connected until all are answered, or the time is up.
+    let mut answered = Vec::with_capacity(clients);
+    let all = async {
+        while let Some(done) = open.join_next().await {
+            answered.extend(done); // a client that failed is left out
         }
-    })
-    .await;
-    let answers = answers.lock().unwrap();
-    answers.clone()
+    };
+    let _ = tokio::time::timeout(PATIENCE, all).await;
+    answered.iter().map(|(millis, ..)| *millis).collect()
 }

@@ -1,20 +1,17 @@
 //! A directory on a real disk, and what that disk takes to keep something.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tempfile::TempDir;
 
 /// A temporary directory on the disk of the target directory: the system's may lie in memory, where
-/// durability costs nothing. Other users may enter it: the crowd has several.
+/// durability costs nothing.
 pub fn directory() -> TempDir {
     let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
     // Short, for a socket's path has at most 107 octets.
-    let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(target).unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    directory
+    tempfile::Builder::new().prefix("bench-").tempdir_in(target).unwrap()
 }
 
 /// A file that is written over again and again, as a store's is.

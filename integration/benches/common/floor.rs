@@ -70,7 +70,7 @@ pub fn run_if_asked() -> bool {
     let frame = Bytes::from(std::fs::read(frame).unwrap());
     // As many threads as the server has: all of the machine's.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(serve(UnixListener::from_std(listen(&socket)).unwrap(), frame));
+    runtime.block_on(serve(listen(&socket), frame));
     true
 }
 
@@ -82,7 +82,8 @@ fn listen(socket: &std::ffi::OsStr) -> std::os::unix::net::UnixListener {
     listener
 }
 
-async fn serve(listener: UnixListener, frame: Bytes) {
+async fn serve(listener: std::os::unix::net::UnixListener, frame: Bytes) {
+    let listener = UnixListener::from_std(listener).unwrap();
     let connections: Arc<Mutex<Vec<Streams>>> = Arc::default();
     let (pushed, again) = (connections.clone(), frame.clone());
     std::thread::spawn(move || push_on_demand(&pushed, &again));

@@ -24,10 +24,10 @@ impl Table {
         let load = load.split(' ').next().unwrap_or_default();
         println!("\n{bench}: {cores} cores, load {load} before\n");
         println!(
-            "| {:<46} | {:>22} | {:>22} | {:>6} | {:>7} | {:<7} |",
+            "| {:<52} | {:>22} | {:>22} | {:>6} | {:>7} | {:<7} |",
             "what", "figure", "limit", "ratio", "goal", "reached"
         );
-        println!("|{0:-<48}|{0:->24}|{0:->24}|{0:->8}|{0:->9}|{0:-<9}|", "");
+        println!("|{0:-<54}|{0:->24}|{0:->24}|{0:->8}|{0:->9}|{0:-<9}|", "");
         Self::default()
     }
 
@@ -42,7 +42,7 @@ impl Table {
         self.reached += usize::from(reached == Some(true));
         let reached = reached.map_or("", |yes| if yes { "yes" } else { "NO" });
         let value = if value.is_nan() { String::new() } else { format!("{value:.2}") };
-        println!("| {what:<46} | {figure:>22} | {limit:>22} | {value:>6} | {goal:>7} | {reached:<7} |");
+        println!("| {what:<52} | {figure:>22} | {limit:>22} | {value:>6} | {goal:>7} | {reached:<7} |");
     }
 }
 
