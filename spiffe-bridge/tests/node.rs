@@ -118,13 +118,13 @@ impl Bench {
         let (attestor, _) = Attestor::new();
         let task = CallerTask::new(process, Arc::new(attestor), self.node.clone(), sessions);
         tokio::spawn(task.run(CancellationToken::new()));
-        Attached { state: session.state(), _session: session }
+        Attached { state: session.state(), session }
     }
 }
 
 struct Attached {
     state: watch::Receiver<SessionState>,
-    _session: Session,
+    session: Session,
 }
 
 impl Attached {
@@ -299,6 +299,8 @@ async fn a_process_that_runs_another_program_gets_nothing_more() {
         assert!(std::time::Instant::now() < deadline, "the shell did not exec");
         tokio::task::yield_now().await;
     }
+    // A new stream of the connection is refused at once, the connection with the next batch.
+    assert_eq!(attached.session.verify(), Err(EndReason::ProcessExecuted));
     bench.index.send_replace(index_of(2, &(entry("api") + &entry("web"))));
     assert_eq!(attached.ended().await, EndReason::ProcessExecuted);
 }

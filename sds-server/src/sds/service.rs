@@ -78,6 +78,9 @@ impl SdsService {
             let status = Status::internal("the connection has no session: this is a fault of the server");
             return Err((RefusedFor::Session, status.into_http()));
         };
+        if let Err(reason) = session.verify() {
+            return Err((RefusedFor::Session, Status::permission_denied(reason.to_string()).into_http()));
+        }
         let limits = &self.env.limits;
         let engine = |id: u64| Subscription::new(protocol, limits, self.salt.wrapping_add(id << 8));
         let now = self.env.clock.now();

@@ -67,7 +67,7 @@ impl CallerTask {
 
     async fn serve(&self) -> EndReason {
         let mut needs = Needs::default();
-        let mut before = None;
+        let mut before = None::<Arc<Attestation>>;
         loop {
             let (attestation, mut view) = match self.attest(needs).await {
                 Ok(attested) => attested,
@@ -77,6 +77,10 @@ impl CallerTask {
             if let Some(Err(changed)) = before.map(|before| self.attestor.recheck(&self.process, &before)) {
                 return changed.into();
             }
+            let attestation = Arc::new(attestation);
+            let (attestor, process, seen) =
+                (self.attestor.clone(), self.process.clone(), attestation.clone());
+            self.sessions.attested(move || attestor.recheck(&process, &seen).map_err(EndReason::from));
             loop {
                 let shown = view.borrow_and_update().clone();
                 if !attestation.needs.covers(shown.needs) {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use crate::attest::{AttestError, Changed};
@@ -87,24 +88,47 @@ pub enum SessionState {
 pub struct Session {
     caller: Arc<Caller>,
     state: watch::Receiver<SessionState>,
+    check: Check,
+}
+
+/// Looks at the attested process again; empty before it was attested.
+type Look = Box<dyn Fn() -> Result<(), EndReason> + Send + Sync>;
+
+#[derive(Clone, Default)]
+struct Check(Arc<ArcSwapOption<Look>>);
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Check(..)")
+    }
 }
 
 /// The writing half of a [`Session`].
 #[derive(Debug)]
-pub struct Sessions(watch::Sender<SessionState>);
+pub struct Sessions(watch::Sender<SessionState>, Check);
 
 impl Session {
     /// A session for `caller`, and the half that writes its state.
     #[must_use]
     pub fn channel(caller: Caller) -> (Sessions, Self) {
         let (sender, state) = watch::channel(SessionState::ExpectAttestation);
-        (Sessions(sender), Self { caller: Arc::new(caller), state })
+        let check = Check::default();
+        (Sessions(sender, check.clone()), Self { caller: Arc::new(caller), state, check })
     }
 
     /// Who is at the other end.
     #[must_use]
     pub fn caller(&self) -> &Arc<Caller> {
         &self.caller
+    }
+
+    /// Looks at the process again, before a new stream of its connection is served what is there already: a
+    /// program that inherited the connection by exec is another caller. Takes some tens of microseconds.
+    ///
+    /// # Errors
+    /// Why the session is over; its task will come to the same result.
+    pub fn verify(&self) -> Result<(), EndReason> {
+        self.check.0.load().as_deref().map_or(Ok(()), |look| look())
     }
 
     /// The state and its changes; always the newest, never a queue.
@@ -115,6 +139,11 @@ impl Session {
 }
 
 impl Sessions {
+    /// Says how to look at the process again, once it was attested.
+    pub(super) fn attested(&self, look: impl Fn() -> Result<(), EndReason> + Send + Sync + 'static) {
+        self.1.0.store(Some(Arc::new(Box::new(look))));
+    }
+
     /// Replaces the state. An ended session stays ended.
     pub fn publish(&self, state: SessionState) {
         self.0.send_if_modified(|current| {
