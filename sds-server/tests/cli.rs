@@ -164,6 +164,15 @@ fn envoy_bootstrap_renders_the_flags() {
     let ran = run(&wrong.split_whitespace().collect::<Vec<_>>());
     assert_eq!(ran.status, 2);
     assert!(ran.err.contains("HOST:PORT"), "{ran:?}");
+    let check = |more: &str, says: &str| {
+        let ran = run(&format!("{args} {more}").split_whitespace().collect::<Vec<_>>());
+        assert!(ran.status == 2 && ran.err.contains(says), "{ran:?}");
+    };
+    check("--peer spiffe://other.org/web", "is not of example.org");
+    check("--edge 127.0.0.1:8000", "--edge is for --kind gateway only");
+    let public = args.replace("/run/envoy.sock", "0.0.0.0:9901");
+    let ran = run(&public.split_whitespace().collect::<Vec<_>>());
+    assert!(ran.status == 2 && ran.err.contains("not a loopback address"), "{ran:?}");
 }
 
 #[test]

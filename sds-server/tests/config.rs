@@ -32,6 +32,21 @@ fn what_cannot_be_read_is_refused_with_its_line_and_column() {
     check("log: {format: xml}\n", "c.yaml:1:15: ", "xml");
     check("data: /a\ndata: /b\n", "c.yaml:2:1: ", "duplicate");
     check("data: [\n", "c.yaml:", "");
+    check("data: /a\n---\ndata: /b\n", "c.yaml:3:1: ", "a second document");
+    for text in ["data: /a\n---\ndata: /b\n", "data: /a\ndata: /b\n", "log: {format: xml}\n"] {
+        let error = parse(text).unwrap_err();
+        for foreign in ["at line", "Policy", "from_str"] {
+            assert!(!error.contains(foreign), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_no_socket_can_have_is_found_before_the_server_is_started() {
+    let long = "x".repeat(101);
+    let check = |text: String, key: &str| assert!(resolve(&text).unwrap_err().starts_with(key), "{text}");
+    check(format!("trust_domain: example.org\nsocket: /tmp/{long}/s\n"), "socket: ");
+    check(format!("trust_domain: example.org\ndata: /tmp/{long}\n"), "data: ");
 }
 
 #[test]

@@ -77,10 +77,11 @@ fn workload(more: &str) -> String {
 #[test]
 fn what_is_wrong_with_the_yaml_is_told_with_its_place() {
     check("kind: [", &[(1, 7, "")]);
-    check("- a\n- b\n", &[(1, 1, "")]);
+    check("- a\n- b\n", &[(1, 1, "begin with kind")]);
     check(&workload("selectors: [unix:uid:1]\nselector: x\n"), &[(4, 1, "unknown field")]);
     check(&workload("selectors: [unix:uid:1]\nselectors: [unix:uid:2]\n"), &[(4, 1, "remove one")]);
-    check(&workload("selectors: unix:uid:1\n"), &[(3, 12, "")]);
+    check(&workload("selectors: unix:uid:1\n"), &[(3, 12, "a list")]);
+    check(&workload("selectors:\n  - unix: uid:1\n"), &[(4, 5, "space after a colon")]);
     check(&workload("selectors: [[unix:uid:1]]\n"), &[(3, 13, "")]);
     check(&workload("selectors: [unix:uid:1]\nhint: 12\n"), &[(4, 7, "")]);
     check(&workload("selectors: &a [unix:uid:1]\npeers: *a\n"), &[(3, 15, "no anchors")]);

@@ -367,3 +367,23 @@ async fn the_index_matches_whole_sets_and_asks_only_for_what_could_matter() {
     assert_eq!(needs(&["unix:uid:3"]), Needs::default());
     assert_eq!(needs(&["unix:uid:9"]), Needs::default());
 }
+
+#[test]
+fn a_fault_of_a_whole_file_is_told_in_one_line_and_for_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    // The limit falls into the midst of a character.
+    std::fs::write(dir.path().join("a.yaml"), format!("#{}", "\u{fc}".repeat(1 << 20))).unwrap();
+    std::fs::write(dir.path().join("b\n.yaml"), "kind: [").unwrap();
+    std::os::unix::fs::symlink("c.yaml", dir.path().join("c.yaml")).unwrap();
+    let domain = parse_trust_domain("example.org").unwrap();
+    let told = |path: &Path| -> Vec<String> {
+        check_directory(path, &domain).faults.iter().map(ToString::to_string).collect()
+    };
+    let faults = told(dir.path());
+    assert!(faults[0].starts_with("a.yaml: 1048577 bytes"), "{faults:?}");
+    assert!(faults[1].starts_with("b\\n.yaml:1:7: "), "{faults:?}");
+    assert!(faults[2].starts_with("c.yaml: cannot be looked at"), "{faults:?}");
+    let none = dir.path().join("none");
+    let expected = format!("{}: cannot read the entries directory: check", none.display());
+    assert!(told(&none)[0].starts_with(&expected), "{:?}", told(&none));
+}

@@ -1,6 +1,7 @@
 //! `countersign serve`: authority and agent in one process.
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use spiffe_bridge::attest::{Attestor, Process};
@@ -155,7 +156,9 @@ async fn announce(readiness: Readiness, drain: Drain) -> Result<(), Infallible> 
         () = readiness.ready() => {}
     }
     // For scripts and tests: the line stands when both sockets are served.
-    println!("ready");
+    if let Err(error) = writeln!(std::io::stdout(), "ready") {
+        tracing::warn!(%error, "cannot print that the server is ready; it is");
+    }
     runtime::notify::ready();
     drain.begun().await;
     runtime::notify::stopping();

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use spiffe_bridge::authority::Authority;
 use spiffe_bridge::node::Node;
-use spiffe_bridge::registration::{DirectoryHandle, EntryIndex};
+use spiffe_bridge::registration::directory::{HeldBecause, Problem};
+use spiffe_bridge::registration::{DirectoryHandle, EntryIndex, document};
 use tokio::sync::watch;
 
 use crate::admin::{Bundle, Entries, Finding, Rescan, Rescanned, Sources, State, Status};
@@ -102,13 +103,15 @@ impl Parts {
         }
         let directory = self.entries.status().borrow().clone();
         for problem in &directory.problems {
-            let place = format!("{}:{}:{}", problem.file, problem.line, problem.column);
             find(
-                format!("{place}: {}", problem.message),
-                "the file keeps its last accepted form: repair it, and it is read again at once",
+                format!("{}: {}", place_of(problem), problem.message),
+                "what was accepted of it before stays in force: it is read again as soon as it is written, \
+                 or by countersign entries reload",
             );
         }
-        if let Some(held) = &directory.held_back {
+        // A directory that cannot be read is among the problems, and no word of the operator prunes it.
+        let held = directory.held_back.as_ref().filter(|h| h.reason != HeldBecause::DirectoryUnreadable);
+        if let Some(held) = held {
             find(
                 format!("a change that would withdraw {} entries is held back", held.withdrawn),
                 "if it is meant: countersign entries reload --prune",
@@ -156,9 +159,13 @@ impl Parts {
     }
 }
 
-fn problem(problem: &spiffe_bridge::registration::directory::Problem) -> Value {
+fn place_of(problem: &Problem) -> String {
+    document::place(&problem.file, problem.line, problem.column)
+}
+
+fn problem(problem: &Problem) -> Value {
     json!({
-        "file": format!("{}:{}:{}", problem.file, problem.line, problem.column),
+        "file": place_of(problem),
         "problem": problem.message,
         "since": problem.since,
     })

@@ -1,10 +1,11 @@
 //! `envoy bootstrap`: the flags as settings of a bootstrap, rendered.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use envoy_configs::{Admin, Api, EdgeTls, Host, Identity, Kind, Settings};
-use spiffe_bridge::identity::{SpiffeId, parse_workload_id};
+use spiffe_bridge::identity::{SpiffeId, TrustDomain, parse_workload_id};
 
 use super::args::{BootstrapApi, BootstrapArgs, BootstrapKind};
 use super::output::Printer;
@@ -18,6 +19,7 @@ pub(super) fn run(mut args: BootstrapArgs, environment: &Environment, out: &mut 
         BootstrapKind::Sidecar => Kind::Sidecar,
         BootstrapKind::Gateway => Kind::Gateway,
     };
+    of_its_kind(&args).map_err(Fault::Usage)?;
     let settings = settings(kind, args, &server).map_err(Fault::Usage)?;
     let text = envoy_configs::render(kind, &settings).map_err(|error| Fault::Usage(error.into()))?;
     match output {
@@ -29,7 +31,25 @@ pub(super) fn run(mut args: BootstrapArgs, environment: &Environment, out: &mut 
     Ok(Outcome::Well)
 }
 
+/// A flag that would change nothing is a mistake.
+fn of_its_kind(args: &BootstrapArgs) -> anyhow::Result<()> {
+    let (other, flags) = match args.kind {
+        BootstrapKind::Sidecar => (
+            "gateway",
+            [("--edge", args.edge.is_some()), ("--edge-certificate", args.edge_certificate.is_some())],
+        ),
+        BootstrapKind::Gateway => {
+            ("sidecar", [("--app", args.app.is_some()), ("--outbound", args.outbound.is_some())])
+        }
+    };
+    match flags.iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(anyhow!("{flag} is for --kind {other} only: leave it out")),
+        None => Ok(()),
+    }
+}
+
 fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -> anyhow::Result<Settings> {
+    let id = |flag, text: &str| id(flag, text, &server.trust_domain);
     let upstream_id = id("--upstream-id", &args.upstream_id)?;
     let defaults = Settings::new(kind, server.trust_domain.clone(), upstream_id);
     let identity = args.identity.map(|text| id("--identity", &text)).transpose()?;
@@ -57,8 +77,15 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
     })
 }
 
-fn id(flag: &'static str, text: &str) -> anyhow::Result<SpiffeId> {
-    parse_workload_id(text).context(flag)
+fn id(flag: &'static str, text: &str, trust_domain: &TrustDomain) -> anyhow::Result<SpiffeId> {
+    let id = parse_workload_id(text).context(flag)?;
+    if id.trust_domain() != trust_domain {
+        // The bootstrap checks peers against the roots of its own trust domain alone.
+        return Err(anyhow!(
+            "{flag}: {id} is not of {trust_domain}: only members of one trust domain can meet yet"
+        ));
+    }
+    Ok(id)
 }
 
 /// `host:port`, `[::1]:port`.
@@ -72,6 +99,11 @@ fn admin(text: &str) -> anyhow::Result<Admin> {
     if text.starts_with('/') {
         return Ok(Admin::Unix(PathBuf::from(text)));
     }
-    let address = text.parse().with_context(|| format!("--admin: {text:?} is no address, and no path"))?;
+    let address: SocketAddr =
+        text.parse().with_context(|| format!("--admin: {text:?} is no address, and no absolute path"))?;
+    if !address.ip().is_loopback() {
+        // Whoever reaches it can shut Envoy down.
+        return Err(anyhow!("--admin: {address} is not a loopback address: use 127.0.0.1, or a path"));
+    }
     Ok(Admin::Tcp(address))
 }

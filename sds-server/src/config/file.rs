@@ -88,12 +88,14 @@ impl File {
     /// [`FileError`].
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let failed = |source| FileError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > MAX_BYTES {
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_BYTES {
             return Err(FileError::TooLarge { path: path.to_owned() });
         }
+        let not_utf8 = |_| failed(std::io::Error::other("not UTF-8: save it as UTF-8"));
+        let text = String::from_utf8(bytes).map_err(not_utf8)?;
         Self::parse(&text, path)
     }
 
@@ -108,8 +110,20 @@ impl File {
         }
         serde_saphyr::from_str(text).map_err(|error| {
             let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
-            let message = error.without_snippet().to_string();
+            let message = in_our_words(&error.without_snippet().to_string(), line, column);
             FileError::Parse { path: path.to_owned(), place: Place { line, column }, message }
         })
+    }
+}
+
+/// The parser's message without the place, which the error tells itself, and without advice to programmers.
+fn in_our_words(message: &str, line: u64, column: u64) -> String {
+    let message = message.replace(&format!(" at line {line}, column {column}"), "");
+    if message.starts_with("multiple YAML documents") {
+        return "a second document: the configuration is one, remove the other".to_owned();
+    }
+    match message.split_once(", set DuplicateKeyPolicy") {
+        Some((message, _)) => format!("{message}: remove one"),
+        None => message,
     }
 }

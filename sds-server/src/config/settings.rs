@@ -82,6 +82,15 @@ impl Settings {
         let entries = entries.and_then(|entries| path("entries", Some(entries), &mut found));
         let socket =
             path("socket", flags.socket.or(file.socket).or_else(|| environment.socket()), &mut found);
+        // sun_path, with its end. unix(7)
+        if socket.as_ref().is_some_and(|socket| socket.as_os_str().len() > 107) {
+            found.push(("socket", "a socket's path has at most 107 bytes: choose a shorter one".to_owned()));
+        }
+        if data.as_ref().is_some_and(|data| data.join(ADMIN_SOCKET).as_os_str().len() > 107) {
+            let advice =
+                "the admin socket in it would have a path of more than 107 bytes: choose a shorter one";
+            found.push(("data", advice.to_owned()));
+        }
         file.authority.problems(&mut found);
         file.renewal.problems(&mut found);
         limits(&file.limits, &mut found);

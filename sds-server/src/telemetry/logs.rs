@@ -78,7 +78,8 @@ impl Config {
     }
 }
 
-/// Installs the process's subscriber. Colours only where standard error is a terminal.
+/// Installs the process's subscriber. Colours only where standard error is a terminal. A record that cannot
+/// be written (a full disk, a reader that went away) is lost, and nothing else.
 ///
 /// # Errors
 /// [`Error`].
@@ -88,6 +89,8 @@ pub fn init(config: &Config) -> Result<(), Error> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(config.env_filter()?)
         .with_writer(std::io::stderr)
+        // It would be told on standard error, by a macro that panics if that is what cannot be written.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match config.format {
         Format::Text => builder.finish().try_init(),

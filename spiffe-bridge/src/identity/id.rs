@@ -24,8 +24,10 @@ pub enum IdError {
         /// Its length in bytes.
         len: usize,
     },
-    /// The scheme or the trust domain is not in lower case.
-    #[error("{text:?} has capitals in its scheme or trust domain: write {canonical:?}")]
+    /// The scheme or the trust domain is not in lower case, or the name of a trust domain has a scheme.
+    #[error(
+        "{text:?} is not in its canonical spelling (lower case, a trust domain without scheme): write {canonical:?}"
+    )]
     NotCanonical {
         /// What was given.
         text: String,

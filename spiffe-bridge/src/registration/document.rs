@@ -30,7 +30,7 @@ pub const MAX_HINT_BYTES: usize = 1024;
 
 /// What is wrong with a file, where, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, thiserror::Error)]
-#[error("{file}:{line}:{column}: {message}")]
+#[error("{}: {message}", place(.file, *.line, *.column))]
 pub struct Fault {
     /// The file's name.
     pub file: Arc<str>,
@@ -40,6 +40,14 @@ pub struct Fault {
     pub column: u64,
     /// What to do about it.
     pub message: String,
+}
+
+/// `file:line:column` for people: a fault in the file as a whole has no line.
+#[must_use]
+pub fn place(file: &str, line: u64, column: u64) -> String {
+    // A name may hold what would end the line.
+    let file = file.escape_debug();
+    if line == 0 { file.to_string() } else { format!("{file}:{line}:{column}") }
 }
 
 /// A document that was read: its entry, and where it stands.
@@ -210,12 +218,22 @@ impl Faults {
         let message = message.replace(&format!(" at line {}, column {}", at.line(), at.column()), "");
         let message = match message.split_once(", set DuplicateKeyPolicy") {
             Some((message, _)) => format!("{message}: remove one"),
-            None if message.starts_with("budget breached") => {
-                format!(
-                    "{message}: an entry file has no anchors or aliases, and at most {MAX_DOCUMENTS} documents"
-                )
+            None if message.starts_with("budget breached: Anchors")
+                || message.starts_with("budget breached: Aliases") =>
+            {
+                "an entry file has no anchors or aliases: write the value out".to_owned()
             }
-            None => message,
+            None if message.starts_with("budget breached") => {
+                format!("{message}: an entry file has at most {MAX_DOCUMENTS} documents, split it")
+            }
+            None => match message.as_str() {
+                "expected sequence start" => "a list is expected: write it as [a, b]".to_owned(),
+                "expected mapping start" => "a document is expected: begin with kind: Workload".to_owned(),
+                "expected string scalar" => {
+                    "a text is expected, without a space after a colon: write unix:uid:1001".to_owned()
+                }
+                _ => message,
+            },
         };
         let message = short(&message).to_owned();
         Fault { file: self.file.clone(), line: at.line(), column: at.column(), message }

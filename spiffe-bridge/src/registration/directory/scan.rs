@@ -23,7 +23,7 @@ const TICK_NANOS: i128 = 100_000_000;
 
 /// Why a directory was not scanned.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the entries directory {}: check that it is there, mounted and readable ({source})", path.display())]
+#[error("cannot read the entries directory: check that it is there, mounted and readable ({source})")]
 pub(in crate::registration) struct ScanError {
     path: PathBuf,
     source: io::Error,
@@ -146,6 +146,10 @@ fn read(path: &Path) -> io::Result<(Stamp, Stamp, String)> {
     let mut bytes = Vec::new();
     // One byte more shows that there is too much; the parser says so.
     (&file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        // What is cut in the midst of a character is not the file's fault; the parser only looks at the size.
+        bytes.fill(b'#');
+    }
     let text = String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8: save it as UTF-8"))?;
     Ok((Stamp::of(&metadata), Stamp::of(&file.metadata()?), text))
 }

@@ -1,0 +1,60 @@
+//! The process itself: what only the real program can show.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
+const SOON: Duration = Duration::from_secs(30);
+
+/// Ends with its test, whatever comes of that.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn full() -> Stdio {
+    File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+fn is_well(data: &Path) -> bool {
+    let mut status = Command::new(PROGRAM);
+    status.args(["status", "--data"]).arg(data).stdout(Stdio::null()).stderr(Stdio::null());
+    status.status().unwrap().success()
+}
+
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let entries = directory.path().join("entries");
+    std::fs::create_dir(&entries).unwrap();
+    // A file that is at fault, so that there is something to log from the first moment on.
+    std::fs::write(entries.join("web.yaml"), "kind: [\n").unwrap();
+    let mut serve = Command::new(PROGRAM);
+    serve.args(["serve", "--init", "--trust-domain", "example.org", "--data"]).arg(&data);
+    serve.arg("--entries").arg(&entries).arg("--socket").arg(directory.path().join("s"));
+    let mut server = Running(serve.stdout(full()).stderr(full()).spawn().unwrap());
+
+    let admin = data.join("admin.sock");
+    let by = Instant::now() + SOON;
+    while !admin.exists() && Instant::now() < by {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::fs::write(entries.join("web.yaml"), "").unwrap();
+    while !is_well(&data) && Instant::now() < by {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(server.0.try_wait().unwrap(), None, "it goes on");
+    assert!(is_well(&data));
+
+    let term = Command::new("kill").arg(server.0.id().to_string()).status().unwrap();
+    assert!(term.success());
+    assert_eq!(server.0.wait().unwrap().code(), Some(0), "and ends as it should");
+}
