@@ -2,7 +2,8 @@
 //!
 //! It runs as this program again, told by its environment. A line on its standard input makes it send the
 //! frame once more on every stream. It knows no gRPC, no caller and no secret: what a server spends beyond
-//! this is its own.
+//! this is its own. One kind sends in a loop over all streams, which is the least that can be; in the other
+//! each stream is woken and sends for itself, as it must where streams differ in what they get.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -10,13 +11,22 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use h2::SendStream;
 use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
 use http::Response;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 const SOCKET: &str = "BENCH_FLOOR_SOCKET";
 const FRAME: &str = "BENCH_FLOOR_FRAME";
+const KIND: &str = "BENCH_FLOOR_KIND";
+
+/// Who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Loop,
+    Woken,
+}
 
 /// The process, killed on drop.
 pub struct Floor {
@@ -27,12 +37,14 @@ pub struct Floor {
 
 impl Floor {
     /// Starts it in `directory`, to send `frame`.
-    pub fn start(directory: &Path, frame: &Bytes) -> Self {
-        let (socket, file) = (directory.join("floor.sock"), directory.join("floor.frame"));
+    pub fn start(kind: Kind, directory: &Path, frame: &Bytes) -> Self {
+        let path = |what: &str| directory.join(format!("{kind:?}.{what}"));
+        let (socket, file) = (path("sock"), path("frame"));
         std::fs::write(&file, frame).unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .env(SOCKET, &socket)
             .env(FRAME, &file)
+            .env(KIND, format!("{kind:?}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -62,64 +74,103 @@ impl Drop for Floor {
 
 type Streams = Arc<Mutex<Vec<SendStream<Bytes>>>>;
 
+/// What the connections share.
+struct Shared {
+    frame: Bytes,
+    kind: Kind,
+    /// Of the kind that loops.
+    connections: Mutex<Vec<Streams>>,
+    /// Of the kind that wakes: how often to send.
+    pushes: watch::Sender<u64>,
+}
+
 /// Runs the floor, if this process was started as one.
 pub fn run_if_asked() -> bool {
     let (Some(socket), Some(frame)) = (std::env::var_os(SOCKET), std::env::var_os(FRAME)) else {
         return false;
     };
+    let kind = if std::env::var(KIND).unwrap() == "Loop" { Kind::Loop } else { Kind::Woken };
     let frame = Bytes::from(std::fs::read(frame).unwrap());
+    let (connections, pushes) = (Mutex::default(), watch::Sender::new(0));
     // As many threads as the server has: all of the machine's.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(serve(listen(&socket), frame));
+    runtime.block_on(serve(socket.into(), Arc::new(Shared { frame, kind, connections, pushes })));
     true
 }
 
-fn listen(socket: &std::ffi::OsStr) -> std::os::unix::net::UnixListener {
-    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
-    // The standard library asks for 128 places in the backlog; listening again asks for what the kernel gives.
+async fn serve(socket: PathBuf, shared: Arc<Shared>) {
+    let listener = UnixListener::bind(socket).unwrap();
+    // tokio asks for 1,024 places in the backlog at most; listening again asks for what the kernel gives.
     rustix::net::listen(&listener, i32::MAX).unwrap();
-    listener.set_nonblocking(true).unwrap();
-    listener
-}
-
-async fn serve(listener: std::os::unix::net::UnixListener, frame: Bytes) {
-    let listener = UnixListener::from_std(listener).unwrap();
-    let connections: Arc<Mutex<Vec<Streams>>> = Arc::default();
-    let (pushed, again) = (connections.clone(), frame.clone());
-    std::thread::spawn(move || push_on_demand(&pushed, &again));
+    let pushed = shared.clone();
+    std::thread::spawn(move || push_on_demand(&pushed));
     println!("ready");
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let streams = Streams::default();
-        connections.lock().unwrap().push(streams.clone());
-        tokio::spawn(connection(stream, streams, frame.clone()));
+        tokio::spawn(connection(stream, shared.clone()));
     }
 }
 
-fn push_on_demand(connections: &Mutex<Vec<Streams>>, frame: &Bytes) {
+fn push_on_demand(shared: &Shared) {
     for _ in std::io::stdin().lines().map_while(Result::ok) {
-        for streams in connections.lock().unwrap().iter() {
+        shared.pushes.send_modify(|pushes| *pushes += 1);
+        for streams in shared.connections.lock().unwrap().iter() {
             // A stream that has gone is nobody's concern here.
-            streams.lock().unwrap().retain_mut(|stream| stream.send_data(frame.clone(), false).is_ok());
+            streams
+                .lock()
+                .unwrap()
+                .retain_mut(|stream| stream.send_data(shared.frame.clone(), false).is_ok());
         }
     }
 }
 
-async fn connection(stream: UnixStream, streams: Streams, frame: Bytes) {
+async fn connection(stream: UnixStream, shared: Arc<Shared>) {
+    let streams = Streams::default();
+    shared.connections.lock().unwrap().push(streams.clone());
     let mut builder = h2::server::Builder::new();
     builder.max_concurrent_streams(10_000).initial_connection_window_size(1 << 20);
     let Ok(mut connection) = builder.handshake(stream).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
-        let Some(send) = answer(respond, &frame) else { continue };
-        streams.lock().unwrap().push(send);
-        let mut body = request.into_body();
-        tokio::spawn(async move {
-            while let Some(Ok(data)) = body.data().await {
-                let _ = body.flow_control().release_capacity(data.len());
+        let Some(send) = answer(respond, &shared.frame) else { continue };
+        let body = request.into_body();
+        match shared.kind {
+            Kind::Loop => {
+                streams.lock().unwrap().push(send);
+                tokio::spawn(hear(body));
             }
-        });
+            Kind::Woken => {
+                tokio::spawn(live(body, send, shared.frame.clone(), shared.pushes.subscribe()));
+            }
+        }
     }
     streams.lock().unwrap().clear();
+}
+
+async fn hear(mut body: RecvStream) {
+    while let Some(Ok(data)) = body.data().await {
+        let _ = body.flow_control().release_capacity(data.len());
+    }
+}
+
+async fn live(
+    mut body: RecvStream,
+    mut send: SendStream<Bytes>,
+    frame: Bytes,
+    mut pushes: watch::Receiver<u64>,
+) {
+    loop {
+        tokio::select! {
+            Ok(()) = pushes.changed() => {
+                if send.send_data(frame.clone(), false).is_err() {
+                    return;
+                }
+            }
+            data = body.data() => {
+                let Some(Ok(data)) = data else { return };
+                let _ = body.flow_control().release_capacity(data.len());
+            }
+        }
+    }
 }
 
 fn answer(mut respond: SendResponse<Bytes>, frame: &Bytes) -> Option<SendStream<Bytes>> {
