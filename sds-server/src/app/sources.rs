@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use data_encoding::BASE64;
 use futures::future::FutureExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -17,6 +16,7 @@ use crate::admin::{Bundle, Entries, Finding, Rescan, Rescanned, Sources, State, 
 use crate::config::Settings;
 use crate::runtime::{Drain, Readiness};
 use crate::sds::StreamRegistry;
+use crate::sds::secret::pem;
 use crate::telemetry::metrics::Metrics;
 
 /// The parts that know something.
@@ -127,7 +127,7 @@ impl Parts {
 
     fn bundle(&self) -> Bundle {
         let bundle = self.authority.bundle().borrow().clone();
-        let pem = bundle.roots.iter().map(|root| pem(root)).collect();
+        let pem = pem(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
         let trust_domain = bundle.trust_domain.as_str().to_owned();
         Bundle { trust_domain, version: bundle.version.to_string(), pem }
     }
@@ -173,10 +173,4 @@ fn problem(problem: &Problem) -> Value {
 
 fn value(status: impl Serialize) -> Value {
     serde_json::to_value(status).unwrap_or(Value::Null)
-}
-
-fn pem(der: &[u8]) -> String {
-    let text = BASE64.encode(der);
-    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
-    format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
 }

@@ -162,7 +162,7 @@ fn inline(text: String) -> DataSource {
 }
 
 /// PEM of every document, each line of 64 characters. Grows once, so that no copy of a key is left behind.
-fn pem<'a>(ders: impl Iterator<Item = &'a [u8]> + Clone, label: &str) -> String {
+pub(crate) fn pem<'a>(ders: impl Iterator<Item = &'a [u8]> + Clone, label: &str) -> String {
     let frame = 2 * (label.len() + 18);
     let mut text = String::with_capacity(ders.clone().map(|der| der.len() * 3 / 2 + frame + 8).sum());
     for der in ders {
