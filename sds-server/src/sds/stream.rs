@@ -35,6 +35,9 @@ struct Live<B> {
     reader: Reader,
     session: WatchStream<SessionState>,
     state: SessionState,
+    /// Whether there may be something to say: the session or the client spoke since we last had nothing. The
+    /// HTTP/2 library polls several times a push: the names need not be looked through each time.
+    unsaid: bool,
     /// The second half of a frame: the content that all streams share.
     content: Option<Bytes>,
     stream: Arc<LiveStream>,
@@ -65,6 +68,7 @@ impl<B> Frames<B> {
             reader: Reader::default(),
             session: WatchStream::new(session.state()),
             state: SessionState::ExpectAttestation,
+            unsaid: false,
             content: None,
             stream,
             protocol,
@@ -160,6 +164,7 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
         while let Poll::Ready(state) = Pin::new(&mut self.session).poll_next(cx) {
             // Nobody writes the session any more: as when the server shuts down.
             self.state = state.unwrap_or(SessionState::Ended(EndReason::Draining));
+            self.unsaid = true;
             if let SessionState::Ended(reason) = &self.state {
                 let reason = *reason;
                 return Err(self.refused(RefusedFor::Session, of_end(reason)));
@@ -169,9 +174,16 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
     }
 
     fn say(&mut self) -> Option<Response> {
+        if !self.unsaid {
+            return None;
+        }
         // Until the caller is known nothing is said, not even that a name is not available.
-        let SessionState::Serving(update) = &self.state else { return None };
-        self.stream.engine().next(update, self.env.clock.now())
+        let response = match &self.state {
+            SessionState::Serving(update) => self.stream.engine().next(update, self.env.clock.now()),
+            _ => None,
+        };
+        self.unsaid = response.is_some();
+        response
     }
 
     fn hear(&mut self, message: Bytes) -> Result<(), Status> {
@@ -186,6 +198,7 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
         };
         match request.and_then(handle) {
             Ok((heard, error)) => {
+                self.unsaid = true;
                 self.env.metrics.record(Event::Heard(self.protocol, heard));
                 if let (Heard::Nacked(_), Some(reason)) = (heard, error) {
                     let (stream, pid) = (self.stream.id, self.stream.caller.pid);
