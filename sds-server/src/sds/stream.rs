@@ -216,7 +216,8 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
     fn refused(&self, reason: RefusedFor, status: Status) -> Status {
         self.env.metrics.record(Event::Refused(reason));
         let (stream, pid) = (self.stream.id, self.stream.caller.pid);
-        tracing::info!(stream, pid, reason = status.message(), "stream ended");
+        // Counted in the metrics. A line for each would be ten thousand when one session of many streams ends.
+        tracing::debug!(stream, pid, reason = status.message(), "stream ended");
         status
     }
 }
