@@ -216,8 +216,12 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
     fn refused(&self, reason: RefusedFor, status: Status) -> Status {
         self.env.metrics.record(Event::Refused(reason));
         let (stream, pid) = (self.stream.id, self.stream.caller.pid);
-        // Counted in the metrics. A line for each would be ten thousand when one session of many streams ends.
-        tracing::debug!(stream, pid, reason = status.message(), "stream ended");
+        let text = status.message();
+        match reason {
+            // A line for each would be ten thousand when one process with many streams ends; its session says it.
+            RefusedFor::Session => tracing::debug!(stream, pid, reason = text, "stream ended"),
+            _ => tracing::info!(stream, pid, reason = text, "stream ended: the client broke the protocol"),
+        }
         status
     }
 }
