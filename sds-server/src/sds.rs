@@ -34,6 +34,7 @@ pub mod sotw;
 pub mod status;
 mod stream;
 pub mod subscription;
+mod trust;
 pub mod wire;
 
 pub use limits::Limits;
@@ -43,3 +44,4 @@ pub use service::{SdsService, Shared};
 pub use status::{StreamRegistry, StreamStatus};
 pub use stream::Frames;
 pub use subscription::{Response, Subscription};
+pub use trust::NOBODY;
