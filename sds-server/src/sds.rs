@@ -44,4 +44,3 @@ pub use service::{SdsService, Shared};
 pub use status::{StreamRegistry, StreamStatus};
 pub use stream::Frames;
 pub use subscription::{Response, Subscription};
-pub use trust::NOBODY;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use envoy_configs::NOBODY;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::spiffe_cert_validator_config;
@@ -20,9 +21,6 @@ use spiffe_bridge::identity::{Admitted, Trust, TrustBundle};
 
 use super::check;
 use super::secret::{Resource, encode, inline, pem, reported};
-
-/// An ID that is never issued: it matches nobody, and makes Envoy refuse a context that has no roots.
-pub const NOBODY: &str = "spiffe://countersign.invalid/nobody";
 
 const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 const SPIFFE_CONFIG: &str =
