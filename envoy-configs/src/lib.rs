@@ -15,7 +15,11 @@ mod settings;
 mod template;
 mod values;
 
-pub use settings::{Admin, Api, EdgeTls, Host, Identity, Kind, Settings};
+pub use settings::{Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, Settings};
+
+/// The floor under secrets that bring their own matchers: an ID that is never issued. It matches nobody, and makes
+/// Envoy refuse a context that has no roots. A broader floor would let its own kind in beside those of the secret.
+pub const NOBODY: &str = "spiffe://countersign.invalid/nobody";
 
 /// Why a bootstrap was not rendered. Each is the fault of the settings.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -27,6 +31,9 @@ pub enum RenderError {
     /// Callers are checked against the roots of one trust domain only.
     #[error("peers: {peer} is not of trust domain {trust_domain}, whose roots check the callers")]
     ForeignPeer { peer: String, trust_domain: String },
+    /// An empty list would be read as everybody, or as nobody.
+    #[error("peers: name at least one caller")]
+    NoPeer,
     /// A cluster without an address answers 503 to everything.
     #[error("upstreams: at least one address is needed")]
     NoUpstream,

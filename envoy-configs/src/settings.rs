@@ -22,7 +22,7 @@ pub struct Settings {
     pub node_id: String,
     /// `node.cluster`: the service that this Envoy belongs to.
     pub service: String,
-    /// Whose roots check the callers, and whose members may call when `peers` is empty.
+    /// The own trust domain.
     pub trust_domain: TrustDomain,
     /// The SDS name of the own certificate.
     pub identity: Identity,
@@ -32,8 +32,8 @@ pub struct Settings {
     pub api: Api,
     /// Where mesh callers come in, over mutual TLS.
     pub inbound: SocketAddr,
-    /// Who may come in there. Empty: everybody of the trust domain.
-    pub peers: Vec<SpiffeId>,
+    /// Who may come in there.
+    pub callers: Callers,
     /// The sidecar's own application.
     pub app: SocketAddr,
     /// Sidecar: where the application sends its calls, in plain text. On loopback.
@@ -44,8 +44,8 @@ pub struct Settings {
     pub edge_tls: Option<EdgeTls>,
     /// Where outgoing calls go: the inbound listeners of the called service.
     pub upstreams: Vec<Host>,
-    /// Who must answer there, exactly.
-    pub upstream_id: SpiffeId,
+    /// Who must answer there.
+    pub callee: Callee,
     /// Envoy's admin interface. It can shut Envoy down, so never on a public address.
     pub admin: Admin,
     /// The longest that a connection lives, so that a revoked or expired peer goes away. Whole seconds.
@@ -53,9 +53,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults of the standing files, for the service `spiffe_id`'s trust domain, calling `upstream_id`.
+    /// The defaults of the standing files, for a member of `trust_domain` that calls `callee`.
     #[must_use]
-    pub fn new(kind: Kind, trust_domain: TrustDomain, upstream_id: SpiffeId) -> Self {
+    pub fn new(kind: Kind, trust_domain: TrustDomain, callee: Callee) -> Self {
         let (name, inbound, upstream) = match kind {
             Kind::Sidecar => ("sidecar", 15006, 15106),
             Kind::Gateway => ("gateway", 15016, 15006),
@@ -68,13 +68,13 @@ impl Settings {
             socket: "/run/countersign/api.sock".into(),
             api: Api::Delta,
             inbound: (Ipv4Addr::UNSPECIFIED, inbound).into(),
-            peers: Vec::new(),
+            callers: Callers::Domain,
             app: (Ipv4Addr::LOCALHOST, 8080).into(),
             outbound: (Ipv4Addr::LOCALHOST, 15001).into(),
             edge: (Ipv4Addr::LOCALHOST, 8000).into(),
             edge_tls: None,
             upstreams: vec![Host { host: "127.0.0.1".into(), port: upstream }],
-            upstream_id,
+            callee,
             admin: Admin::Tcp(
                 (Ipv4Addr::LOCALHOST, if kind == Kind::Sidecar { 15000 } else { 15010 }).into(),
             ),
@@ -90,6 +90,26 @@ pub enum Identity {
     Default,
     /// Exactly this one.
     Named(SpiffeId),
+}
+
+/// Who may call this Envoy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Callers {
+    /// Everybody of the own trust domain.
+    Domain,
+    /// These of the own trust domain; at least one.
+    Listed(Vec<SpiffeId>),
+    /// Whom the entries of the own identity list as `peers`, of whatever trust domain. They arrive with the roots.
+    Entries,
+}
+
+/// Who may answer this Envoy's calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Callee {
+    /// Exactly this one.
+    Workload(SpiffeId),
+    /// The workloads whose entries have this DNS name and list the caller among their `peers`.
+    Named(String),
 }
 
 /// The SDS protocol, over one stream a secret.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use spiffe::SpiffeId;
 
 use crate::template::Values;
-use crate::{Admin, Api, Host, Identity, Kind, RenderError, Settings};
+use crate::{Admin, Api, Callee, Callers, Host, Identity, Kind, NOBODY, RenderError, Settings};
 
 /// `sun_path` of a Unix socket holds 108 bytes with its closing zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -22,7 +22,8 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         ("api_type", if settings.api == Api::Delta { "DELTA_GRPC" } else { "GRPC" }.to_owned()),
         ("inbound", address(settings.inbound)),
         ("inbound_cluster", if kind == Kind::Sidecar { "app" } else { "upstream" }.to_owned()),
-        ("peers", peers(settings, &domain)?),
+        ("callers", callers(settings, &domain)?),
+        ("callers_roots", quoted(if settings.callers == Callers::Entries { "peers" } else { "ROOTCA" })),
         ("app", address(settings.app)),
         ("outbound", address(settings.outbound)),
         ("edge", address(settings.edge)),
@@ -30,8 +31,8 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         ("edge_chain", edge_path(settings, |tls| &tls.certificate_chain)?),
         ("edge_key", edge_path(settings, |tls| &tls.private_key)?),
         ("upstreams", upstreams(&settings.upstreams)?),
-        ("upstream_id", workload("upstream_id", &settings.upstream_id)?),
-        ("upstream_roots", roots_of(settings.upstream_id.trust_domain_name(), &domain)),
+        ("callee", callee(&settings.callee)?),
+        ("callee_roots", callee_roots(&settings.callee, &domain)),
         ("admin", admin(&settings.admin)?),
         ("connection_age", age(settings.connection_age)?),
     ]))
@@ -81,18 +82,41 @@ fn workload(field: &'static str, id: &SpiffeId) -> Result<String, RenderError> {
 }
 
 /// Own domain's roots have a short name; another's are named by the domain's ID.
-fn roots_of(domain: &str, own: &str) -> String {
-    if domain == own { quoted("ROOTCA") } else { quoted(&format!("spiffe://{domain}")) }
+fn callee_roots(callee: &Callee, own: &str) -> String {
+    quoted(&match callee {
+        Callee::Workload(id) if id.trust_domain_name() == own => "ROOTCA".to_owned(),
+        Callee::Workload(id) => format!("spiffe://{}", id.trust_domain_name()),
+        Callee::Named(name) => format!("upstream:{name}"),
+    })
+}
+
+fn callee(callee: &Callee) -> Result<String, RenderError> {
+    match callee {
+        Callee::Workload(id) => Ok(matcher("exact", &workload("callee", id)?)),
+        Callee::Named(name) if is_dns_name(name) => Ok(matcher("exact", &quoted(NOBODY))),
+        Callee::Named(name) => Err(unusable("callee", name, "a DNS name, as in the dns_names of an entry")),
+    }
+}
+
+fn is_dns_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// The matchers that say who comes in. They are the floor too: without roots Envoy refuses them.
-fn peers(settings: &Settings, domain: &str) -> Result<String, RenderError> {
-    if settings.peers.is_empty() {
+fn callers(settings: &Settings, domain: &str) -> Result<String, RenderError> {
+    let peers = match &settings.callers {
         // The closing slash keeps out `spiffe://example.org.evil/`.
-        return Ok(matcher("prefix", &quoted(&format!("spiffe://{domain}/"))));
-    }
-    let mut lines = Vec::with_capacity(settings.peers.len());
-    for peer in &settings.peers {
+        Callers::Domain => return Ok(matcher("prefix", &quoted(&format!("spiffe://{domain}/")))),
+        Callers::Entries => return Ok(matcher("exact", &quoted(NOBODY))),
+        Callers::Listed(peers) if peers.is_empty() => return Err(RenderError::NoPeer),
+        Callers::Listed(peers) => peers,
+    };
+    let mut lines = Vec::with_capacity(peers.len());
+    for peer in peers {
         if peer.trust_domain_name() != domain {
             return Err(RenderError::ForeignPeer { peer: peer.to_string(), trust_domain: domain.to_owned() });
         }
@@ -119,11 +143,7 @@ fn upstreams(hosts: &[Host]) -> Result<String, RenderError> {
     }
     let line = |host: &Host| -> Result<String, RenderError> {
         let name = &host.host;
-        let dns = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
-        if name.parse::<IpAddr>().is_err() && (name.len() > 253 || !name.split('.').all(dns)) {
+        if name.parse::<IpAddr>().is_err() && !is_dns_name(name) {
             return Err(unusable("upstreams", name, "an IP address or a DNS name"));
         }
         Ok(format!("- endpoint: {{ address: {} }}", socket_address(name, host.port)))

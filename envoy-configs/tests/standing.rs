@@ -3,10 +3,20 @@
 
 use std::path::Path;
 
-use envoy_configs::{Admin, Api, EdgeTls, Host, Identity, Kind, RenderError, Settings, render};
+use envoy_configs::{
+    Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, NOBODY, RenderError, Settings, render,
+};
+
+fn callee(id: &str) -> Callee {
+    Callee::Workload(id.parse().unwrap())
+}
+
+fn listed(ids: &[&str]) -> Callers {
+    Callers::Listed(ids.iter().map(|id| id.parse().unwrap()).collect())
+}
 
 fn settings(kind: Kind) -> Settings {
-    Settings::new(kind, "example.org".parse().unwrap(), "spiffe://example.org/api".parse().unwrap())
+    Settings::new(kind, "example.org".parse().unwrap(), callee("spiffe://example.org/api"))
 }
 
 /// With `BLESS=1` the standing files are written anew, to be looked at and committed.
@@ -33,8 +43,8 @@ fn every_choice_shows_in_the_bootstrap() {
     chosen.admin = Admin::Unix("/run/web/admin.sock".into());
     chosen.upstreams =
         vec![Host { host: "::1".into(), port: 1 }, Host { host: "api.example.org".into(), port: 2 }];
-    chosen.upstream_id = "spiffe://partner.test/api".parse().unwrap();
-    chosen.peers = vec!["spiffe://example.org/a".parse().unwrap(), "spiffe://example.org/b".parse().unwrap()];
+    chosen.callee = callee("spiffe://partner.test/api");
+    chosen.callers = listed(&["spiffe://example.org/a", "spiffe://example.org/b"]);
     let text = render(Kind::Sidecar, &chosen).unwrap();
     for expected in [
         "name: \"spiffe://example.org/web\"",
@@ -49,6 +59,21 @@ fn every_choice_shows_in_the_bootstrap() {
         assert!(text.contains(expected), "{expected} in\n{text}");
     }
     assert!(!text.contains("prefix: \"spiffe://"), "a prefix would undo the exact peers");
+}
+
+#[test]
+fn what_the_entries_say_goes_with_a_floor_that_matches_nobody() {
+    let mut chosen = settings(Kind::Sidecar);
+    chosen.callers = Callers::Entries;
+    chosen.callee = Callee::Named("api.example.org".into());
+    let text = render(Kind::Sidecar, &chosen).unwrap();
+    let floor = format!("- {{ san_type: URI, matcher: {{ exact: {NOBODY:?} }} }}");
+    assert_eq!(text.matches(&floor).count(), 2, "{text}");
+    assert_eq!(text.matches("san_type").count(), 2, "another floor would let its own kind in");
+    assert!(
+        text.contains("name: \"peers\", sds_config: *sds")
+            && text.contains("name: \"upstream:api.example.org\"")
+    );
 }
 
 fn check(change: impl FnOnce(&mut Settings)) -> Result<String, RenderError> {
@@ -71,13 +96,14 @@ fn what_cannot_be_used_is_refused_by_name() {
     refused("socket", |s| s.socket = "relative.sock".into());
     refused("socket", |s| s.socket = format!("/{}", "x".repeat(107)).into());
     refused("upstreams", |s| s.upstreams[0].host = "a, port_value: 1".into());
-    refused("upstream_id", |s| s.upstream_id = "spiffe://example.org".parse().unwrap());
+    refused("callee", |s| s.callee = callee("spiffe://example.org"));
+    refused("callee", |s| s.callee = Callee::Named("a b".into()));
     refused("connection_age", |s| s.connection_age = std::time::Duration::ZERO);
     refused("edge_tls", |s| {
         s.edge_tls = Some(EdgeTls { certificate_chain: "/a\nb".into(), private_key: "/k".into() });
     });
     assert_eq!(check(|s| s.upstreams.clear()), Err(RenderError::NoUpstream));
-    let foreign = check(|s| s.peers = vec!["spiffe://other.test/web".parse().unwrap()]);
+    let foreign = check(|s| s.callers = listed(&["spiffe://other.test/web"]));
     assert!(matches!(foreign, Err(RenderError::ForeignPeer { .. })));
 }
 

@@ -115,7 +115,7 @@ fn push(number: u64) -> Push {
         memo: Memo::default(),
     };
     let identities = vec![Identity { svid: Arc::new(svid), hint: None }];
-    let update = Arc::new(WorkloadUpdate { identities, bundle: None });
+    let update = Arc::new(WorkloadUpdate { identities, ..WorkloadUpdate::default() });
     let mut engine = Subscription::new(Protocol::Sotw, &Limits::default(), 0);
     let names = Names::All(vec!["default".to_owned()]);
     let request = Request { node: None, type_url: String::new(), nonce: String::new(), error: None, names };

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use envoy_configs::{Admin, Api, Host, Identity, Kind, Settings, render};
+use envoy_configs::{Admin, Api, Callee, Callers, Host, Identity, Kind, Settings, render};
 
 use crate::app::Seen;
 use crate::envoy::Envoy;
@@ -26,9 +26,19 @@ pub enum Pool {
     HandshakeEach,
 }
 
+/// Where it is said that `web` may call `api`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// In the bootstraps.
+    InBootstraps,
+    /// In the entry of `api`, the file `api.yaml`; the bootstraps know no SPIFFE ID.
+    InEntries,
+}
+
 /// What a test or the demo chooses of a mesh.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    pub said: Said,
     pub server: Options,
     pub api: Api,
     pub pool: Pool,
@@ -36,7 +46,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { server: Options::default(), api: Api::Delta, pool: Pool::Kept }
+        Self { said: Said::InBootstraps, server: Options::default(), api: Api::Delta, pool: Pool::Kept }
     }
 }
 
@@ -73,7 +83,7 @@ impl Mesh {
         let domain = &plan.server.trust_domain;
         let (web_id, api_id) = (format!("spiffe://{domain}/web"), format!("spiffe://{domain}/api"));
         server.add_entry(&web_id, &[&web_seat.selector])?;
-        server.add_entry(&api_id, &[&api_seat.selector])?;
+        server.write_documents("api", &api_entry(&api_id, &api_seat, &[&web_id]))?;
 
         let (calls, inbound, app) = (ports::free()?, ports::free()?, ports::free()?);
         let mut web_settings = settings(&scratch, "web", &server, plan)?;
@@ -82,7 +92,13 @@ impl Mesh {
         let mut api_settings = settings(&scratch, "api", &server, plan)?;
         api_settings.inbound = inbound;
         api_settings.app = app;
-        api_settings.peers = vec![web_id.parse()?];
+        match plan.said {
+            Said::InBootstraps => api_settings.callers = Callers::Listed(vec![web_id.parse()?]),
+            Said::InEntries => {
+                api_settings.callers = Callers::Entries;
+                web_settings.callee = Callee::Named(API_NAME.to_owned());
+            }
+        }
         // A name instead of `default` on one side, so that both are in use.
         api_settings.identity = Identity::Named(api_id.parse()?);
 
@@ -111,13 +127,26 @@ impl Mesh {
     }
 }
 
+/// `api`'s DNS name in its entry.
+pub const API_NAME: &str = "api.mesh.test";
+
+/// The entry that gives `id` to `seat` and lets `peers` call it.
+#[must_use]
+pub fn api_entry(id: &str, seat: &Seat, peers: &[&str]) -> String {
+    let peers = peers.join(", ");
+    let selector = &seat.selector;
+    format!(
+        "kind: Workload\nspiffe_id: {id}\nselectors: [{selector}]\ndns_names: [{API_NAME}]\npeers: [{peers}]\n"
+    )
+}
+
 /// A sidecar of its own ports and admin socket, served by `server`.
 ///
 /// # Errors
 /// No port is free.
 pub fn settings(scratch: &Scratch, name: &str, server: &Server, plan: &Plan) -> Result<Settings> {
     let domain = &plan.server.trust_domain;
-    let upstream = format!("spiffe://{domain}/api").parse()?;
+    let upstream = Callee::Workload(format!("spiffe://{domain}/api").parse()?);
     let mut settings = Settings::new(Kind::Sidecar, domain.as_str().try_into()?, upstream);
     name.clone_into(&mut settings.node_id);
     name.clone_into(&mut settings.service);

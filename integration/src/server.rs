@@ -104,10 +104,18 @@ impl Server {
         static DOCUMENTS: AtomicU32 = AtomicU32::new(0);
         let name = DOCUMENTS.fetch_add(1, Ordering::Relaxed);
         let text = format!("kind: Workload\nspiffe_id: {id}\nselectors: [{}]\n", selectors.join(", "));
+        self.write_documents(&format!("entry-{name}"), &text)
+    }
+
+    /// Writes the entry file `name` anew.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn write_documents(&self, name: &str, text: &str) -> Result<()> {
         // Renamed into place, so that the server never reads half of it.
         let half = self.dir.join("entry.half");
         fs::write(&half, text)?;
-        fs::rename(half, self.dir.join("entries").join(format!("entry-{name}.yaml")))?;
+        fs::rename(half, self.dir.join("entries").join(format!("{name}.yaml")))?;
         Ok(())
     }
 

@@ -4,13 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-use envoy_configs::{Admin, Api, EdgeTls, Identity, Kind, Settings, render};
+use envoy_configs::{Admin, Api, Callee, Callers, EdgeTls, Identity, Kind, Settings, render};
 use integration::envoy::validate;
 use integration::mesh::{Pool, bootstrap};
 use integration::scratch::Scratch;
 
 fn settings(kind: Kind) -> Settings {
-    Settings::new(kind, "example.org".parse().unwrap(), "spiffe://example.org/api".parse().unwrap())
+    let callee = Callee::Workload("spiffe://example.org/api".parse().unwrap());
+    Settings::new(kind, "example.org".parse().unwrap(), callee)
 }
 
 fn check(text: &str) {
@@ -32,10 +33,14 @@ fn every_choice_is_valid() {
         let mut chosen = settings(kind);
         chosen.api = Api::Sotw;
         chosen.identity = Identity::Named("spiffe://example.org/web".parse().unwrap());
-        chosen.peers = ["a", "b"].map(|name| format!("spiffe://example.org/{name}").parse().unwrap()).into();
-        chosen.upstream_id = "spiffe://partner.test/api".parse().unwrap();
+        let listed = ["a", "b"].map(|name| format!("spiffe://example.org/{name}").parse().unwrap());
+        chosen.callers = Callers::Listed(listed.into());
+        chosen.callee = Callee::Workload("spiffe://partner.test/api".parse().unwrap());
         chosen.admin = Admin::Unix("/tmp/countersign-never.sock".into());
         chosen.node_id = r#"a"b\c # {d}: 'e'"#.into();
+        check(&render(kind, &chosen).unwrap());
+        chosen.callers = Callers::Entries;
+        chosen.callee = Callee::Named("api.example.org".into());
         check(&render(kind, &chosen).unwrap());
     }
 }

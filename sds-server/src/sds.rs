@@ -34,6 +34,7 @@ pub mod sotw;
 pub mod status;
 mod stream;
 pub mod subscription;
+mod trust;
 pub mod wire;
 
 pub use limits::Limits;

@@ -547,7 +547,7 @@ fn xd_26_what_envoy_would_refuse_is_not_sent() {
         memo: Memo::default(),
     };
     for roots in [vec![], vec![b"not a certificate".to_vec()]] {
-        let held = WorkloadUpdate { identities: vec![], bundle: Some(Arc::new(empty(roots))) };
+        let held = WorkloadUpdate { bundle: Some(Arc::new(empty(roots))), ..WorkloadUpdate::default() };
         let mut stream = engine(Protocol::Sotw);
         stream.request(all(&["ROOTCA"]), now()).unwrap();
         assert!(say(&mut stream, &Arc::new(held)).is_empty());

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::audit;
 use crate::clock::{Clock, Timestamp};
-use crate::identity::{ContentHash, Memo, Revision, Serial, SpiffeId, TrustBundle, TrustDomain, Version};
+use crate::identity::{Revision, Serial, SpiffeId, TrustBundle};
 use crate::keys::{KeyHome, KeyId, KeyManager};
 use crate::store::Store;
 use crate::x509::{self, CaFacts, Draft, Template};
@@ -133,7 +133,7 @@ pub fn open(
     }
     let specimen = SpiffeId::new(format!("spiffe://{}/lint", config.trust_domain.as_str()))?;
     let template = x509::lint(Draft::new(&facts), &facts, &specimen)?;
-    let bundle = bundle(config.trust_domain.clone(), certificate, revision);
+    let bundle = TrustBundle::new(config.trust_domain.clone(), vec![certificate], revision);
     // The sender lives in the task, which alone may change the bundle, once roots rotate.
     let (publisher, bundle) = watch::channel(Arc::new(bundle));
     let shared = Arc::new(Shared {
@@ -151,11 +151,6 @@ pub fn open(
     let (jobs, queue) = mpsc::channel(QUEUE);
     let issuer = Issuer::new(shared.clone(), queue, publisher);
     Ok((Authority { shared, jobs, bundle }, issuer))
-}
-
-fn bundle(trust_domain: TrustDomain, root: CertificateDer<'static>, revision: Revision) -> TrustBundle {
-    let version = Version { revision, hash: ContentHash::of(&[&root]) };
-    TrustBundle { trust_domain, roots: vec![root], version, memo: Memo::default() }
 }
 
 impl Authority {

@@ -17,5 +17,5 @@ pub use memo::Memo;
 pub use selector::{Selector, SelectorError, SelectorSet};
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use svid::{PrivateKey, Serial, X509Svid};
-pub use update::{Identity, WorkloadUpdate};
+pub use update::{Admitted, Identity, Reach, Trust, WorkloadUpdate};
 pub use version::{ContentHash, Revision, Version};

@@ -8,11 +8,13 @@
 //! - No accident withdraws many entries: see [`directory`] for the brake.
 //! - The index follows the store and not the directory: what was accepted is what is served.
 //! - An entry that could never match (unknown selector, foreign ID) is refused where it is written.
+//! - Bundles of other trust domains stand in the same files, under the same rules.
 
 mod check;
 pub mod directory;
 pub mod document;
 mod entry;
+mod federated;
 mod index;
 mod indexer;
 mod stored;
@@ -20,5 +22,6 @@ mod stored;
 pub use check::{Report, check_directory};
 pub use directory::{Directory, DirectoryHandle, DirectoryStatus};
 pub use entry::{Entry, EntryId};
+pub use federated::FederatedBundle;
 pub use index::{EntryIndex, Needs};
 pub use indexer::{IndexError, Indexer};

@@ -12,7 +12,7 @@ fn domain() -> TrustDomain {
 
 fn read(text: &str) -> Result<Vec<Entry>, Vec<Fault>> {
     let documents = parse(text, &"web.yaml".into(), &domain())?;
-    Ok(documents.into_iter().map(|document| document.entry).collect())
+    Ok(documents.iter().filter_map(|document| document.entry().cloned()).collect())
 }
 
 const WHOLE: &str = "\
@@ -86,7 +86,7 @@ fn what_is_wrong_with_the_yaml_is_told_with_its_place() {
     check(&workload("selectors: [unix:uid:1]\nhint: 12\n"), &[(4, 7, "")]);
     check(&workload("selectors: &a [unix:uid:1]\npeers: *a\n"), &[(3, 15, "no anchors")]);
     check(&workload("selectors: [unix:uid:1]\n<<: {hint: a}\n"), &[(4, 1, "merge keys")]);
-    check("kind: Workload\nspiffe_id: spiffe://example.org/web\n", &[(2, 1, "missing field `selectors`")]);
+    check("kind: Workload\nspiffe_id: spiffe://example.org/web\n", &[(1, 7, "missing field `selectors`")]);
     check("spiffe_id: spiffe://example.org/web\n", &[(1, 1, "missing field")]);
 }
 

@@ -193,8 +193,11 @@ pub struct BootstrapArgs {
     #[arg(long, value_name = "NAME")]
     pub node_id: Option<String>,
     /// The SPIFFE ID that must answer outgoing calls
-    #[arg(long, value_name = "ID")]
-    pub upstream_id: String,
+    #[arg(long, value_name = "ID", required_unless_present = "upstream_name")]
+    pub upstream_id: Option<String>,
+    /// Or: whoever has this DNS name in its entry, and this service among its peers
+    #[arg(long, value_name = "DNS", conflicts_with = "upstream_id")]
+    pub upstream_name: Option<String>,
     /// An address of the called service; repeat it for several
     #[arg(long = "upstream", value_name = "HOST:PORT")]
     pub upstreams: Vec<String>,
@@ -204,6 +207,9 @@ pub struct BootstrapArgs {
     /// A SPIFFE ID that may call; repeat it for several [default: all of the trust domain]
     #[arg(long = "peer", value_name = "ID")]
     pub peers: Vec<String>,
+    /// Or: those whom the entries of this service list as its peers, as they change
+    #[arg(long, conflicts_with = "peers")]
+    pub peers_from_entries: bool,
     /// Where mesh callers come in
     #[arg(long, value_name = "ADDR")]
     pub inbound: Option<SocketAddr>,

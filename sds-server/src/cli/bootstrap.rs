@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use envoy_configs::{Admin, Api, EdgeTls, Host, Identity, Kind, Settings};
+use envoy_configs::{Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, Settings};
 use spiffe_bridge::identity::{SpiffeId, TrustDomain, parse_workload_id};
 
 use super::args::{BootstrapApi, BootstrapArgs, BootstrapKind};
@@ -50,10 +50,17 @@ fn of_its_kind(args: &BootstrapArgs) -> anyhow::Result<()> {
 
 fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -> anyhow::Result<Settings> {
     let id = |flag, text: &str| id(flag, text, &server.trust_domain);
-    let upstream_id = id("--upstream-id", &args.upstream_id)?;
-    let defaults = Settings::new(kind, server.trust_domain.clone(), upstream_id);
+    let callee = match (args.upstream_id, args.upstream_name) {
+        (Some(text), _) => Callee::Workload(id("--upstream-id", &text)?),
+        (None, name) => Callee::Named(name.unwrap_or_default()),
+    };
+    let defaults = Settings::new(kind, server.trust_domain.clone(), callee);
     let identity = args.identity.map(|text| id("--identity", &text)).transpose()?;
-    let peers: Result<_, _> = args.peers.iter().map(|text| id("--peer", text)).collect();
+    let callers = match args.peers.as_slice() {
+        _ if args.peers_from_entries => Callers::Entries,
+        [] => Callers::Domain,
+        peers => Callers::Listed(peers.iter().map(|text| id("--peer", text)).collect::<Result<_, _>>()?),
+    };
     let upstreams: Vec<_> = args.upstreams.iter().map(|text| host(text)).collect::<Result<_, _>>()?;
     let edge_tls = args.edge_certificate.zip(args.edge_key);
     Ok(Settings {
@@ -66,7 +73,7 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
             BootstrapApi::Sotw => Api::Sotw,
         },
         inbound: args.inbound.unwrap_or(defaults.inbound),
-        peers: peers?,
+        callers,
         app: args.app.unwrap_or(defaults.app),
         outbound: args.outbound.unwrap_or(defaults.outbound),
         edge: args.edge.unwrap_or(defaults.edge),

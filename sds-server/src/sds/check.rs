@@ -5,7 +5,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
-use spiffe_bridge::identity::{TrustBundle, X509Svid};
+use spiffe_bridge::identity::{Trust, TrustBundle, X509Svid};
 
 /// Why a secret is not sent. Never holds any of its content.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub enum CheckError {
     /// Envoy refuses it: "Failed to load trusted CA certificates".
     #[error("a root of the bundle cannot be parsed")]
     RootUnreadable,
+    /// Envoy refuses it: two bundles under one name.
+    #[error("there are two bundles of one trust domain")]
+    DomainTwice,
 }
 
 /// Checks what becomes a TLS certificate secret: chain leaf first, and the leaf's own key. XD-26.
@@ -57,4 +60,20 @@ pub fn bundle(bundle: &TrustBundle) -> Result<(), CheckError> {
     }
     let mut store = RootCertStore::empty();
     bundle.roots.iter().try_for_each(|root| store.add(root.clone())).map_err(|_| CheckError::RootUnreadable)
+}
+
+/// Checks what becomes a validation context of several trust domains: each bundle, and each domain once.
+///
+/// # Errors
+/// The first [`CheckError`] found.
+pub fn trust(trust: &Trust) -> Result<(), CheckError> {
+    if trust.bundles.is_empty() {
+        return Err(CheckError::BundleEmpty);
+    }
+    let mut domains: Vec<_> = trust.bundles.iter().map(|bundle| &bundle.trust_domain).collect();
+    domains.sort();
+    if domains.windows(2).any(|pair| pair.first() == pair.last()) {
+        return Err(CheckError::DomainTwice);
+    }
+    trust.bundles.iter().try_for_each(|bundle| self::bundle(bundle))
 }

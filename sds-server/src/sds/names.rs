@@ -25,6 +25,18 @@ pub enum Name<'a> {
         /// `domain`
         trust_domain: &'a str,
     },
+    /// `ALL`: the bundle of every trust domain that there is.
+    All,
+    /// `peers`: who may call the caller's first identity, or `peers:<id>`: that one.
+    Peers {
+        /// A SPIFFE ID; `None` for the first.
+        of: Option<&'a str>,
+    },
+    /// `upstream:<name>`: the workloads of that DNS name which the caller may call.
+    Upstream {
+        /// A DNS name.
+        name: &'a str,
+    },
 }
 
 impl<'a> Name<'a> {
@@ -37,7 +49,15 @@ impl<'a> Name<'a> {
         match text {
             "default" => return Some(Self::Default),
             "ROOTCA" => return Some(Self::OwnRoots),
+            "ALL" => return Some(Self::All),
+            "peers" => return Some(Self::Peers { of: None }),
             _ => {}
+        }
+        if let Some(id) = text.strip_prefix("peers:") {
+            return id.starts_with("spiffe://").then_some(Self::Peers { of: Some(id) });
+        }
+        if let Some(name) = text.strip_prefix("upstream:") {
+            return (!name.is_empty()).then_some(Self::Upstream { name });
         }
         // Canonical spelling only: what is issued and published is in lower case. SPIFFE-ID §2.1.
         let rest = text.strip_prefix("spiffe://")?;
@@ -62,9 +82,24 @@ mod tests {
         check("ROOTCA", Some(Name::OwnRoots));
         check("spiffe://example.org", Some(Name::Bundle { trust_domain: "example.org" }));
         check("spiffe://example.org/a/b", Some(Name::Svid { trust_domain: "example.org", path: "/a/b" }));
-        for unknown in
-            ["", "*", "Default", "rootca", "ALL", "spiffe://", "spiffe:///a", "spiffe://example.org/", "a\nb"]
-        {
+        check("ALL", Some(Name::All));
+        check("peers", Some(Name::Peers { of: None }));
+        check("peers:spiffe://example.org/a", Some(Name::Peers { of: Some("spiffe://example.org/a") }));
+        check("upstream:db.example.org", Some(Name::Upstream { name: "db.example.org" }));
+        for unknown in [
+            "",
+            "*",
+            "Default",
+            "rootca",
+            "All",
+            "peers:",
+            "peers:web",
+            "upstream:",
+            "spiffe://",
+            "spiffe:///a",
+            "spiffe://example.org/",
+            "a\nb",
+        ] {
             check(unknown, None);
         }
         check(&format!("spiffe://example.org/{}", "a".repeat(MAX_NAME_BYTES)), None);

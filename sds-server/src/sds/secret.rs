@@ -14,12 +14,13 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, string};
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{
-    ContentHash, Identity, Revision, TrustBundle, Version, WorkloadUpdate, X509Svid,
+    ContentHash, Identity, Revision, SpiffeId, Trust, TrustBundle, Version, WorkloadUpdate, X509Svid,
 };
 use zeroize::{Zeroize, Zeroizing};
 
 use super::check::{self, CheckError};
 use super::names::Name;
+use super::trust;
 
 /// The one type that this service serves. XD-02.
 pub const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
@@ -94,6 +95,7 @@ impl std::fmt::Debug for Resource {
 pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
     let svid = |identity: &Identity| found(of_svid(&identity.svid, name), now);
     let bundle = |bundle: &Arc<TrustBundle>| found(of_bundle(bundle, name), now);
+    let trust = |trust: &Arc<Trust>| found(trust::secret(trust, name), now);
     let answer = match Name::parse(name) {
         Some(Name::Default) => update.identities.first().map(svid),
         Some(Name::Svid { trust_domain, path }) => {
@@ -107,8 +109,20 @@ pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
         }
         Some(Name::OwnRoots) => update.bundle.as_ref().map(bundle),
         Some(Name::Bundle { trust_domain }) => {
-            update.bundle.as_ref().filter(|b| b.trust_domain.as_str() == trust_domain).map(bundle)
+            let own = update.bundle.iter();
+            let all = own.chain(update.reach.all.iter().flat_map(|all| &all.bundles));
+            all.into_iter().find(|b| b.trust_domain.as_str() == trust_domain).map(bundle)
         }
+        Some(Name::All) => update.reach.all.as_ref().map(trust),
+        Some(Name::Peers { of: None }) => {
+            let first = update.identities.first();
+            first.and_then(|first| update.reach.callers.get(&first.svid.spiffe_id)).map(trust)
+        }
+        Some(Name::Peers { of: Some(id) }) => {
+            let id = SpiffeId::new(id).ok();
+            id.and_then(|id| update.reach.callers.get(&id)).map(trust)
+        }
+        Some(Name::Upstream { name }) => update.reach.upstreams.get(name).map(trust),
         None => None,
     };
     answer.unwrap_or(Lookup::NotAvailable)
@@ -149,7 +163,7 @@ fn of_bundle(bundle: &TrustBundle, name: &str) -> Option<Arc<Resource>> {
 }
 
 /// Loud, once for each secret: only its derivation comes here.
-fn reported(name: &str, result: Result<(), CheckError>) -> bool {
+pub(super) fn reported(name: &str, result: Result<(), CheckError>) -> bool {
     if let Err(error) = result {
         metrics::counter!("countersign_sds_withheld_total").increment(1);
         tracing::error!(name, %error, "secret not sent: Envoy would refuse it, or accept it and fail open");
@@ -157,7 +171,7 @@ fn reported(name: &str, result: Result<(), CheckError>) -> bool {
     result.is_ok()
 }
 
-fn inline(text: String) -> DataSource {
+pub(super) fn inline(text: String) -> DataSource {
     DataSource { specifier: Some(Specifier::InlineBytes(text.into_bytes())), ..DataSource::default() }
 }
 
@@ -177,7 +191,12 @@ pub(crate) fn pem<'a>(ders: impl Iterator<Item = &'a [u8]> + Clone, label: &str)
 }
 
 /// The `Any` around the secret, in one buffer that is wiped with its last reader.
-fn encode(name: &str, content: Type, revision: Revision, not_after: Option<Timestamp>) -> Arc<Resource> {
+pub(super) fn encode(
+    name: &str,
+    content: Type,
+    revision: Revision,
+    not_after: Option<Timestamp>,
+) -> Arc<Resource> {
     let mut secret = Secret { name: name.to_owned(), r#type: Some(content) };
     let len = secret.encoded_len();
     let mut any = Zeroizing::new(Vec::with_capacity(len + TYPE_URL.len() + 32));

@@ -69,7 +69,7 @@ pub(crate) fn bundle(revision: u64) -> Arc<TrustBundle> {
 pub(crate) fn update(svids: impl IntoIterator<Item = Arc<X509Svid>>) -> Arc<WorkloadUpdate> {
     let mut identities: Vec<_> = svids.into_iter().map(|svid| Identity { svid, hint: None }).collect();
     identities.sort_by(|a, b| a.svid.spiffe_id.cmp(&b.svid.spiffe_id));
-    Arc::new(WorkloadUpdate { identities, bundle: Some(bundle(1)) })
+    Arc::new(WorkloadUpdate { identities, bundle: Some(bundle(1)), ..WorkloadUpdate::default() })
 }
 
 pub(crate) fn holding(ids: &[&str], revision: u64) -> Arc<WorkloadUpdate> {

@@ -100,7 +100,11 @@ impl Model {
                 let svids = api.map(|at| apis[at].clone()).into_iter().chain(web.map(|at| webs[at].clone()));
                 let identities = svids.map(|svid| spiffe_bridge::identity::Identity { svid, hint: None });
                 let bundle = bundle.map(|at| bundles[at].clone());
-                self.update = Arc::new(WorkloadUpdate { identities: identities.collect(), bundle });
+                self.update = Arc::new(WorkloadUpdate {
+                    identities: identities.collect(),
+                    bundle,
+                    ..WorkloadUpdate::default()
+                });
                 self.sent.clear(); // anything may be new
             }
             Step::Want(want) => {

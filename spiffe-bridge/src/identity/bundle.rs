@@ -3,7 +3,7 @@
 use rustls_pki_types::CertificateDer;
 use spiffe::TrustDomain;
 
-use super::{Memo, Version};
+use super::{ContentHash, Memo, Revision, Version};
 
 /// The roots under which SVIDs of `trust_domain` are valid. Bundles of different trust domains are
 /// never merged (invariant 9).
@@ -17,4 +17,14 @@ pub struct TrustBundle {
     pub version: Version,
     /// What others derived from it.
     pub memo: Memo,
+}
+
+impl TrustBundle {
+    /// The bundle of `roots` as of `revision`.
+    #[must_use]
+    pub fn new(trust_domain: TrustDomain, roots: Vec<CertificateDer<'static>>, revision: Revision) -> Self {
+        let parts: Vec<&[u8]> = roots.iter().map(AsRef::as_ref).collect();
+        let version = Version { revision, hash: ContentHash::of(&parts) };
+        Self { trust_domain, roots, version, memo: Memo::default() }
+    }
 }

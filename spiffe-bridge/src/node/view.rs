@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::identity::{Identity, SelectorSet, TrustBundle, WorkloadUpdate, X509Svid};
+use crate::identity::{Identity, Reach, SelectorSet, TrustBundle, WorkloadUpdate, X509Svid};
 use crate::registration::{Entry, Needs};
 
 /// Numbers a view within its engine.
@@ -26,6 +26,7 @@ pub(super) struct View {
     pub(super) selectors: Arc<SelectorSet>,
     pub(super) entries: Vec<Arc<Entry>>,
     pub(super) needs: Needs,
+    pub(super) reach: Arc<Reach>,
     pub(super) sender: watch::Sender<Shown>,
 }
 
@@ -34,6 +35,7 @@ pub(super) struct View {
 pub(super) fn compose<'a>(
     entries: impl Iterator<Item = (&'a Arc<Entry>, Option<&'a Arc<X509Svid>>)>,
     bundle: &Arc<TrustBundle>,
+    reach: &Arc<Reach>,
 ) -> WorkloadUpdate {
     let mut identities: Vec<Identity> = Vec::new();
     let mut entitled = false;
@@ -44,7 +46,7 @@ pub(super) fn compose<'a>(
             identities.push(Identity { svid: svid.clone(), hint: entry.hint.clone() });
         }
     }
-    WorkloadUpdate { identities, bundle: entitled.then(|| bundle.clone()) }
+    WorkloadUpdate { identities, bundle: entitled.then(|| bundle.clone()), reach: reach.clone() }
 }
 
 /// Whether two updates say the same.
@@ -55,6 +57,7 @@ pub(super) fn same(a: &WorkloadUpdate, b: &WorkloadUpdate) -> bool {
         _ => false,
     };
     bundles
+        && Arc::ptr_eq(&a.reach, &b.reach)
         && a.identities.len() == b.identities.len()
         && a.identities
             .iter()

@@ -18,6 +18,8 @@ pub struct Report {
     pub files: usize,
     /// The entries of the files that are in order, by file.
     pub entries: Vec<Arc<Entry>>,
+    /// The other trust domains whose bundles they hold.
+    pub trust_domains: Vec<String>,
     /// What would be refused, by file and line.
     pub faults: Vec<Fault>,
 }
@@ -29,8 +31,16 @@ pub fn check_directory(path: &Path, trust_domain: &TrustDomain) -> Report {
         Ok(found) => {
             let files = found.len();
             let (accepted, faults) = decide::resolve(&BTreeMap::new(), &found);
-            Report { files, entries: accepted.into_values().flatten().collect(), faults }
+            let (mut entries, mut trust_domains) = (Vec::new(), Vec::new());
+            for form in accepted.into_values() {
+                entries.extend(form.entries);
+                trust_domains.extend(form.federated.iter().map(|bundle| bundle.trust_domain.to_string()));
+            }
+            Report { files, entries, trust_domains, faults }
         }
-        Err(error) => Report { files: 0, entries: Vec::new(), faults: vec![error.as_fault()] },
+        Err(error) => {
+            let faults = vec![error.as_fault()];
+            Report { files: 0, entries: Vec::new(), trust_domains: Vec::new(), faults }
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Directory {
     ) -> Result<(Self, DirectoryHandle), IndexError> {
         let accepted = apply::load(&store)?;
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let entries = accepted.values().map(Vec::len).sum();
+        let entries = accepted.values().map(|form| form.entries.len()).sum();
         let start = DirectoryStatus { entries, ..DirectoryStatus::default() };
         let (status, receiver) = watch::channel(Arc::new(start));
         let scanner = Some(Scanner::new(path.clone(), trust_domain));

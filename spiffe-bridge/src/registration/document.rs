@@ -7,13 +7,15 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 use spiffe::TrustDomain;
 
-use super::{Entry, EntryId};
+use super::{Entry, EntryId, FederatedBundle};
 use crate::identity::{SelectorSet, parse_workload_id};
 
 mod print;
+mod raw;
 mod rules;
 
 pub use print::to_yaml;
+use raw::{Head, Kind, Raw};
 
 /// The most bytes of one file.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -50,37 +52,35 @@ pub fn place(file: &str, line: u64, column: u64) -> String {
     if line == 0 { file.to_string() } else { format!("{file}:{line}:{column}") }
 }
 
-/// A document that was read: its entry, and where it stands.
+/// A document that was read, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     /// What it says.
-    pub entry: Entry,
-    /// The line of its SPIFFE ID, counted from 1.
+    pub content: Content,
+    /// The line of its SPIFFE ID or trust domain, counted from 1.
     pub line: u64,
-    /// The column of its SPIFFE ID, in characters, counted from 1.
+    /// The column of the same, in characters, counted from 1.
     pub column: u64,
 }
 
-/// A document as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Workload {
-    #[expect(dead_code, reason = "read by the pass before; here so that it is a known key")]
-    kind: String,
-    spiffe_id: Spanned<String>,
-    selectors: Spanned<Vec<Spanned<String>>>,
-    #[serde(default)]
-    dns_names: Vec<Spanned<String>>,
-    profile: Option<Spanned<String>>,
-    #[serde(default)]
-    peers: Vec<Spanned<String>>,
-    hint: Option<Spanned<String>>,
+/// What a document says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// `kind: Workload`
+    Workload(Entry),
+    /// `kind: TrustDomain`
+    TrustDomain(FederatedBundle),
 }
 
-/// What every document has. Read first: a document of another kind has other keys.
-#[derive(Deserialize)]
-struct Head {
-    kind: Spanned<String>,
+impl Document {
+    /// The entry, if it is a `Workload`.
+    #[must_use]
+    pub fn entry(&self) -> Option<&Entry> {
+        match &self.content {
+            Content::Workload(entry) => Some(entry),
+            Content::TrustDomain(_) => None,
+        }
+    }
 }
 
 /// Reads the documents of one file.
@@ -97,26 +97,32 @@ pub fn parse(text: &str, file: &Arc<str>, trust_domain: &TrustDomain) -> Result<
         return Err(faults.found);
     }
     let heads: Vec<Head> = read(text).map_err(|e| vec![faults.yaml(&e)])?;
-    for kind in heads.iter().map(|head| &head.kind).filter(|kind| kind.value != "Workload") {
-        faults.add(kind.referenced, format!("kind {:?} is not known: write Workload", short(&kind.value)));
+    for kind in heads.iter().map(|head| &head.kind).filter(|kind| Kind::of(&kind.value).is_none()) {
+        let message = format!("kind {:?} is not known: write Workload or TrustDomain", short(&kind.value));
+        faults.add(kind.referenced, message);
     }
     if !faults.found.is_empty() {
         return Err(faults.found);
     }
-    let documents: Vec<Workload> = read(text).map_err(|e| vec![faults.yaml(&e)])?;
+    let documents: Vec<Raw> = read(text).map_err(|e| vec![faults.yaml(&e)])?;
     let mut read = Vec::with_capacity(documents.len());
-    let mut lines: BTreeMap<EntryId, u64> = BTreeMap::new();
+    let (mut lines, mut domains) = (BTreeMap::<EntryId, u64>::new(), BTreeMap::<TrustDomain, u64>::new());
     for document in documents {
-        let at = document.spiffe_id.referenced;
-        let Some(entry) = check(document, trust_domain, &mut faults) else { continue };
-        if let Some(first) = lines.insert(entry.id.clone(), at.line()) {
-            let id = &entry.spiffe_id;
-            faults.add(
-                at,
-                format!("{id} has an entry with these selectors in line {first} already: remove one"),
-            );
+        let Some((content, at)) = check(document, trust_domain, &mut faults) else { continue };
+        let (first, what) = match &content {
+            Content::Workload(entry) => {
+                let what = format!("{} has an entry with these selectors", entry.spiffe_id);
+                (lines.insert(entry.id.clone(), at.line()), what)
+            }
+            Content::TrustDomain(bundle) => {
+                let what = format!("{} has a bundle", bundle.trust_domain);
+                (domains.insert(bundle.trust_domain.clone(), at.line()), what)
+            }
+        };
+        if let Some(first) = first {
+            faults.add(at, format!("{what} in line {first} already: remove one"));
         }
-        read.push(Document { entry, line: at.line(), column: at.column() });
+        read.push(Document { content, line: at.line(), column: at.column() });
     }
     if faults.found.is_empty() { Ok(read) } else { Err(faults.found) }
 }
@@ -142,11 +148,50 @@ fn read<'t, T: Deserialize<'t>>(text: &'t str) -> Result<Vec<T>, Box<serde_saphy
     serde_saphyr::from_multiple_with_options(text, options).map_err(Box::new)
 }
 
-/// One document; adds what is wrong with it to `faults`, and then may return `None`.
-fn check(document: Workload, trust_domain: &TrustDomain, faults: &mut Faults) -> Option<Entry> {
-    let Workload { kind: _, spiffe_id, selectors, dns_names, profile, peers, hint } = document;
-    let id = faults.take(&spiffe_id, |text| rules::own_id(text, trust_domain));
-    let selectors = check_selectors(&selectors, faults);
+/// One document and the place of its name; adds what is wrong with it to `faults`, and then may return `None`.
+fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, Location)> {
+    let kind = Kind::of(&raw.kind.value)?;
+    for (key, at) in raw.keys_not_of(kind) {
+        faults.add(at, format!("unknown field `{key}`: a {} has none", raw.kind.value));
+    }
+    let mut lacks = |key: &str| faults.add(raw.kind.referenced, format!("missing field `{key}`"));
+    match kind {
+        Kind::Workload => {
+            if raw.selectors.is_none() {
+                lacks("selectors");
+            }
+            if raw.spiffe_id.is_none() {
+                lacks("spiffe_id");
+            }
+            let at = raw.spiffe_id.as_ref()?.referenced;
+            Some((Content::Workload(check_workload(raw, own, faults)?), at))
+        }
+        Kind::TrustDomain => {
+            if raw.bundle.is_none() {
+                lacks("bundle");
+            }
+            let Some(name) = &raw.trust_domain else {
+                lacks("trust_domain");
+                return None;
+            };
+            let trust_domain = faults.take(name, |text| rules::foreign_domain(text, own));
+            let bundle = faults.take(raw.bundle.as_ref()?, rules::bundle);
+            let (trust_domain, bundle) = (trust_domain?, bundle?);
+            let source = faults.file.clone();
+            let (roots, sequence) = (bundle.roots, bundle.sequence);
+            Some((
+                Content::TrustDomain(FederatedBundle { trust_domain, roots, sequence, source }),
+                name.referenced,
+            ))
+        }
+    }
+}
+
+fn check_workload(raw: Raw, trust_domain: &TrustDomain, faults: &mut Faults) -> Option<Entry> {
+    let Raw { spiffe_id, selectors, dns_names, profile, peers, hint, .. } = raw;
+    let id = faults.take(&spiffe_id?, |text| rules::own_id(text, trust_domain));
+    let selectors = check_selectors(&selectors?, faults);
+    let (dns_names, peers) = (dns_names.unwrap_or_default(), peers.unwrap_or_default());
     faults.at_most(&dns_names, MAX_DNS_NAMES, "dns_names");
     let dns_names = faults.take_all(&dns_names, |name| rules::dns_name(name).map(|()| name.to_owned()));
     faults.at_most(&peers, MAX_PEERS, "peers");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Entry;
-use crate::identity::{Revision, Selector, SelectorSet};
+use crate::identity::{Revision, Selector, SelectorSet, SpiffeId, TrustBundle};
 
 /// The entries, sorted, with an index by selector.
 ///
@@ -20,6 +20,10 @@ pub struct EntryIndex {
     costly: HashMap<Selector, Vec<usize>>,
     /// What is asked for by entries that have no other selectors.
     always: Needs,
+    /// Entries by those who may call them.
+    peers: HashMap<SpiffeId, Vec<usize>>,
+    /// Bundles of other trust domains, by domain.
+    federated: Vec<Arc<TrustBundle>>,
 }
 
 /// Which of the evidence that costs something is asked for.
@@ -71,10 +75,12 @@ impl EntryIndex {
         let rarest = |a: &&Selector, b: &&Selector| uses.get(a).cmp(&uses.get(b)).then(a.cmp(b));
         let (mut anchors, mut costly): (HashMap<_, Vec<_>>, HashMap<_, Vec<_>>) = Default::default();
         let mut always = Needs::default();
+        let mut peers: HashMap<_, Vec<_>> = HashMap::new();
         for (n, entry) in entries.iter().enumerate() {
             if let Some(anchor) = entry.selectors.iter().min_by(rarest) {
                 anchors.entry(anchor.clone()).or_default().push(n);
             }
+            entry.peers.iter().for_each(|peer| peers.entry(peer.clone()).or_default().push(n));
             let needs = asked_by(entry);
             let plain = entry.selectors.iter().filter(|s| Needs::of(s).is_none());
             match plain.min_by(rarest) {
@@ -83,7 +89,26 @@ impl EntryIndex {
                 None => always = always.or(needs),
             }
         }
-        Self { revision, entries, anchors, costly, always }
+        Self { revision, entries, anchors, costly, always, peers, federated: Vec::new() }
+    }
+
+    /// The same with the bundles of other trust domains.
+    #[must_use]
+    pub fn with_bundles(mut self, bundles: impl IntoIterator<Item = Arc<TrustBundle>>) -> Self {
+        self.federated = bundles.into_iter().collect();
+        self.federated.sort_by(|a, b| a.trust_domain.cmp(&b.trust_domain));
+        self
+    }
+
+    /// The bundles of other trust domains, by domain.
+    #[must_use]
+    pub fn federated(&self) -> &[Arc<TrustBundle>] {
+        &self.federated
+    }
+
+    /// The entries that `id` may call: those that have it among their peers.
+    pub fn callable_by(&self, id: &SpiffeId) -> impl Iterator<Item = &Arc<Entry>> {
+        self.peers.get(id).into_iter().flatten().filter_map(|n| self.entries.get(*n))
     }
 
     /// When an entry last changed.

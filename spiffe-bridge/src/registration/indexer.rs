@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::stored::{self, StoredError};
-use super::{Entry, EntryIndex};
-use crate::identity::Revision;
+use super::EntryIndex;
+use super::stored::{self, Form, StoredError};
+use crate::identity::{Revision, TrustBundle, TrustDomain};
 use crate::store::{Changes, Store, StoreError, Stored, Watch};
 
 /// Keeps the index as the store has it.
@@ -16,7 +16,9 @@ use crate::store::{Changes, Store, StoreError, Stored, Watch};
 pub struct Indexer {
     store: Store,
     watch: Watch,
-    files: BTreeMap<Arc<str>, Vec<Arc<Entry>>>,
+    files: BTreeMap<Arc<str>, Form>,
+    /// As published: one that did not change stays the same value.
+    bundles: BTreeMap<TrustDomain, Arc<TrustBundle>>,
     revision: Revision,
     index: watch::Sender<Arc<EntryIndex>>,
 }
@@ -41,7 +43,14 @@ impl Indexer {
     pub fn load(store: Store) -> Result<(Self, watch::Receiver<Arc<EntryIndex>>), IndexError> {
         let (index, receiver) = watch::channel(Arc::default());
         let watch = store.watch(stored::ALL, store.revision());
-        let mut indexer = Self { store, watch, files: BTreeMap::new(), revision: Revision(0), index };
+        let mut indexer = Self {
+            store,
+            watch,
+            files: BTreeMap::new(),
+            bundles: BTreeMap::new(),
+            revision: Revision(0),
+            index,
+        };
         indexer.list()?;
         indexer.publish();
         Ok((indexer, receiver))
@@ -87,13 +96,25 @@ impl Indexer {
             return;
         };
         match stored::decode(&value.value, &file) {
-            Ok(entries) => drop(self.files.insert(file, entries)),
+            Ok(form) => drop(self.files.insert(file, form)),
             Err(error) => tracing::error!(%error, "entries are kept as they were"),
         }
     }
 
-    fn publish(&self) {
-        let index = EntryIndex::new(self.revision, self.files.values().flatten().cloned());
+    fn publish(&mut self) {
+        let mut bundles = BTreeMap::new();
+        for declared in self.files.values().flat_map(|form| &form.federated) {
+            let domain = &declared.trust_domain;
+            let kept = self.bundles.get(domain).filter(|bundle| bundle.roots == declared.roots);
+            let bundle = kept.cloned().unwrap_or_else(|| {
+                Arc::new(TrustBundle::new(domain.clone(), declared.roots.clone(), self.revision))
+            });
+            bundles.insert(domain.clone(), bundle);
+        }
+        self.bundles = bundles;
+        let entries = self.files.values().flat_map(|form| &form.entries).cloned();
+        let index = EntryIndex::new(self.revision, entries).with_bundles(self.bundles.values().cloned());
+        metrics::gauge!("countersign_trust_domains").set(self.bundles.len() as f64);
         metrics::gauge!("countersign_entries").set(index.len() as f64);
         self.index.send_replace(Arc::new(index));
     }

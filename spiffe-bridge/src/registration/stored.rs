@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use data_encoding::BASE64;
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, EntryId};
-use crate::identity::{Selector, SelectorSet, parse_spiffe_id};
+use super::{Entry, EntryId, FederatedBundle};
+use crate::identity::{Selector, SelectorSet, SpiffeId, parse_spiffe_id, parse_trust_domain};
 
 /// Under it, by file name, lies what was accepted.
 pub(super) const PREFIX: &[u8] = b"registration/file/";
@@ -18,10 +20,39 @@ pub(super) const CHANGED: &[u8] = b"registration/changed";
 /// The form that is written; a newer one is not guessed at.
 const FORM: u32 = 1;
 
+/// What was accepted of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) federated: Vec<Arc<FederatedBundle>>,
+}
+
+impl Form {
+    /// What it grants, counted by the brake: a SPIFFE ID an entry, a trust domain's own a bundle.
+    pub(super) fn grants(&self) -> impl Iterator<Item = SpiffeId> {
+        let domain =
+            |bundle: &Arc<FederatedBundle>| SpiffeId::from_segments(bundle.trust_domain.clone(), &[]).ok();
+        let entries = self.entries.iter().map(|entry| entry.spiffe_id.clone());
+        entries.chain(self.federated.iter().filter_map(domain))
+    }
+}
+
+/// A version that knows no bundles reads the entries and leaves the bundles out.
 #[derive(Serialize, Deserialize)]
 struct File {
     form: u32,
     entries: Vec<Line>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trust_domains: Vec<BundleLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BundleLine {
+    trust_domain: String,
+    /// DER in base64.
+    roots: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,7 +85,7 @@ pub(super) fn file_of(key: &[u8]) -> Option<Arc<str>> {
     str::from_utf8(key.strip_prefix(PREFIX)?).ok().map(Into::into)
 }
 
-pub(super) fn encode(entries: &[Arc<Entry>]) -> Vec<u8> {
+pub(super) fn encode(form: &Form) -> Vec<u8> {
     let line = |entry: &Arc<Entry>| Line {
         spiffe_id: entry.spiffe_id.to_string(),
         selectors: entry.selectors.iter().map(ToString::to_string).collect(),
@@ -63,18 +94,46 @@ pub(super) fn encode(entries: &[Arc<Entry>]) -> Vec<u8> {
         peers: entry.peers.iter().map(ToString::to_string).collect(),
         hint: entry.hint.as_deref().map(Into::into),
     };
-    let file = File { form: FORM, entries: entries.iter().map(line).collect() };
+    let bundle = |bundle: &Arc<FederatedBundle>| BundleLine {
+        trust_domain: bundle.trust_domain.to_string(),
+        roots: bundle.roots.iter().map(|root| BASE64.encode(root)).collect(),
+        sequence: bundle.sequence,
+    };
+    let file = File {
+        form: FORM,
+        entries: form.entries.iter().map(line).collect(),
+        trust_domains: form.federated.iter().map(bundle).collect(),
+    };
     // Texts and lists of them always serialise; a form that could not be read is refused by `decode`.
     serde_json::to_vec(&file).unwrap_or_default()
 }
 
-pub(super) fn decode(bytes: &[u8], source: &Arc<str>) -> Result<Vec<Arc<Entry>>, StoredError> {
+pub(super) fn decode(bytes: &[u8], source: &Arc<str>) -> Result<Form, StoredError> {
     let fail = |why: String| StoredError { file: source.to_string(), why };
     let file: File = serde_json::from_slice(bytes).map_err(|e| fail(e.to_string()))?;
     if file.form != FORM {
         return Err(fail(format!("form {}", file.form)));
     }
-    file.entries.into_iter().map(|line| entry(line, source).map(Arc::new).map_err(fail)).collect()
+    let entry = |line| entry(line, source).map(Arc::new).map_err(fail);
+    let federated = |line| federated(line, source).map(Arc::new).map_err(fail);
+    Ok(Form {
+        entries: file.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+        federated: file.trust_domains.into_iter().map(federated).collect::<Result<_, _>>()?,
+    })
+}
+
+fn federated(line: BundleLine, source: &Arc<str>) -> Result<FederatedBundle, String> {
+    let root = |text: &String| BASE64.decode(text.as_bytes()).map(CertificateDer::from);
+    let roots: Vec<_> = line.roots.iter().map(root).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    if roots.is_empty() {
+        return Err(format!("{} without roots", line.trust_domain));
+    }
+    Ok(FederatedBundle {
+        trust_domain: parse_trust_domain(&line.trust_domain).map_err(|e| e.to_string())?,
+        roots,
+        sequence: line.sequence,
+        source: source.clone(),
+    })
 }
 
 fn entry(line: Line, source: &Arc<str>) -> Result<Entry, String> {

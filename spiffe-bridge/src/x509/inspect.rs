@@ -94,6 +94,25 @@ pub fn ca(der: &CertificateDer<'_>) -> Result<CaFacts, InspectError> {
     })
 }
 
+/// Whether `der` can stand as a trust anchor: a CA by its own word, of any key type, that webpki takes.
+/// Whether it is valid now is not asked here: one that has expired only verifies nothing.
+///
+/// # Errors
+/// [`InspectError`] with the part that it lacks. X509-SVID §4.1.
+pub fn trust_anchor(der: &CertificateDer<'_>) -> Result<(), InspectError> {
+    let certificate = parse(der)?;
+    let malformed = |e: String| InspectError::Malformed { detail: e };
+    let basic = certificate.basic_constraints().map_err(|e| malformed(e.to_string()))?;
+    if !basic.is_some_and(|b| b.value.ca) {
+        return Err(InspectError::Lacks { part: "CA flag: it is a leaf" });
+    }
+    let usage = certificate.key_usage().map_err(|e| malformed(e.to_string()))?;
+    if usage.is_some_and(|u| !u.value.key_cert_sign()) {
+        return Err(InspectError::Lacks { part: "key usage keyCertSign" });
+    }
+    webpki::anchor_from_trusted_cert(der).map(drop).map_err(|e| malformed(e.to_string()))
+}
+
 /// The facts of a leaf. Whether it is valid is not asked here.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The node's state and how each event changes it. No I/O but reading the cache; time is passed in.
 
 mod identities;
+mod reach;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -61,7 +62,8 @@ impl State {
 
     pub(super) fn bundle_changed(&mut self, bundle: Arc<TrustBundle>, now: Timestamp) {
         self.bundle = bundle;
-        let all = self.views.keys().copied().collect();
+        let all: BTreeSet<ViewId> = self.views.keys().copied().collect();
+        all.iter().for_each(|id| self.reach(*id));
         self.publish(all, now);
     }
 

@@ -75,7 +75,7 @@ impl Directory {
                 vec![error.as_fault()]
             }
         };
-        status.entries = self.accepted.values().map(Vec::len).sum();
+        status.entries = self.accepted.values().map(|form| form.entries.len()).sum();
         status.revision = self.revision;
         status.problems = self.status.borrow().problems_of(faults, now);
         self.publish(status, now);

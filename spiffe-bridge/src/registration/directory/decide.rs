@@ -3,20 +3,44 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use spiffe::SpiffeId;
+use spiffe::{SpiffeId, TrustDomain};
 
 use super::status::HeldBecause;
-use crate::registration::document::{Document, Fault};
-use crate::registration::{Entry, EntryId};
+use crate::registration::document::{Content, Document, Fault};
+use crate::registration::stored::Form;
+use crate::registration::{EntryId, FederatedBundle};
 
 /// The accepted form of each file, by name.
-pub(in crate::registration) type Files = BTreeMap<Arc<str>, Vec<Arc<Entry>>>;
+pub(in crate::registration) type Files = BTreeMap<Arc<str>, Form>;
 
 /// What a file was found to hold.
 #[derive(Debug, Clone)]
 pub(in crate::registration) enum Found {
     Documents(Arc<[Document]>),
     Faulty(Arc<[Fault]>),
+}
+
+/// Which file has what: nothing is granted from two files.
+#[derive(Default)]
+struct Owners {
+    entries: HashMap<EntryId, Arc<str>>,
+    domains: HashMap<TrustDomain, Arc<str>>,
+}
+
+impl Owners {
+    fn take(&mut self, form: &Form, file: &Arc<str>) {
+        self.entries.extend(form.entries.iter().map(|entry| (entry.id.clone(), file.clone())));
+        self.domains.extend(form.federated.iter().map(|bundle| (bundle.trust_domain.clone(), file.clone())));
+    }
+
+    /// What of `form` no file before it has.
+    fn rest(&self, form: &Form) -> Form {
+        let free = |bundle: &&Arc<FederatedBundle>| !self.domains.contains_key(&bundle.trust_domain);
+        Form {
+            entries: form.entries.iter().filter(|e| !self.entries.contains_key(&e.id)).cloned().collect(),
+            federated: form.federated.iter().filter(free).cloned().collect(),
+        }
+    }
 }
 
 /// The forms to accept after a scan found `found`, and what is wrong. Files come in the order of their
@@ -27,7 +51,7 @@ pub(in crate::registration) fn resolve(
 ) -> (Files, Vec<Fault>) {
     let mut next = Files::new();
     let mut faults = Vec::new();
-    let mut owners: HashMap<EntryId, Arc<str>> = HashMap::new();
+    let mut owners = Owners::default();
     for (file, found) in found {
         let form = match found {
             Found::Documents(documents) => fresh(documents, file, &owners).map_err(|f| faults.extend(f)).ok(),
@@ -37,12 +61,9 @@ pub(in crate::registration) fn resolve(
             }
         };
         // Of the last form, what another file has taken over meanwhile is served from there.
-        let form = form.or_else(|| {
-            let last = accepted.get(file)?;
-            Some(last.iter().filter(|entry| !owners.contains_key(&entry.id)).cloned().collect::<Vec<_>>())
-        });
+        let form = form.or_else(|| Some(owners.rest(accepted.get(file)?)));
         if let Some(form) = form {
-            owners.extend(form.iter().map(|entry| (entry.id.clone(), file.clone())));
+            owners.take(&form, file);
             next.insert(file.clone(), form);
         }
     }
@@ -50,25 +71,36 @@ pub(in crate::registration) fn resolve(
 }
 
 /// The entries of a file that read well, unless a file before it has one of them.
-fn fresh(
-    documents: &[Document],
-    file: &Arc<str>,
-    owners: &HashMap<EntryId, Arc<str>>,
-) -> Result<Vec<Arc<Entry>>, Vec<Fault>> {
+fn fresh(documents: &[Document], file: &Arc<str>, owners: &Owners) -> Result<Form, Vec<Fault>> {
     let fault = |document: &Document| {
-        let owner = owners.get(&document.entry.id)?;
-        let id = &document.entry.spiffe_id;
-        let message = format!("{id} has an entry with these selectors in {owner} already: remove one");
+        let (owner, what) = match &document.content {
+            Content::Workload(entry) => {
+                let what = format!("{} has an entry with these selectors", entry.spiffe_id);
+                (owners.entries.get(&entry.id)?, what)
+            }
+            Content::TrustDomain(bundle) => {
+                let what = format!("{} has a bundle", bundle.trust_domain);
+                (owners.domains.get(&bundle.trust_domain)?, what)
+            }
+        };
+        let message = format!("{what} in {owner} already: remove one");
         Some(Fault { file: file.clone(), line: document.line, column: document.column, message })
     };
     let faults: Vec<_> = documents.iter().filter_map(fault).collect();
-    if faults.is_empty() {
-        return Ok(documents.iter().map(|document| Arc::new(document.entry.clone())).collect());
+    if !faults.is_empty() {
+        return Err(faults);
     }
-    Err(faults)
+    let mut form = Form::default();
+    for document in documents {
+        match &document.content {
+            Content::Workload(entry) => form.entries.push(Arc::new(entry.clone())),
+            Content::TrustDomain(bundle) => form.federated.push(Arc::new(bundle.clone())),
+        }
+    }
+    Ok(form)
 }
 
-/// What a change does to the number of entries.
+/// What a change does to the number of entries and bundles.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::registration) struct Difference {
     pub(super) before: usize,
@@ -80,14 +112,14 @@ pub(in crate::registration) struct Difference {
 }
 
 pub(super) fn compare(before: &Files, after: &Files) -> Difference {
-    let mut balance: BTreeMap<&SpiffeId, isize> = BTreeMap::new();
-    for entry in before.values().flatten() {
-        *balance.entry(&entry.spiffe_id).or_default() -= 1;
+    let mut balance: BTreeMap<SpiffeId, isize> = BTreeMap::new();
+    for id in before.values().flat_map(Form::grants) {
+        *balance.entry(id).or_default() -= 1;
     }
-    for entry in after.values().flatten() {
-        *balance.entry(&entry.spiffe_id).or_default() += 1;
+    for id in after.values().flat_map(Form::grants) {
+        *balance.entry(id).or_default() += 1;
     }
-    let count = |files: &Files| files.values().map(Vec::len).sum();
+    let count = |files: &Files| files.values().map(|form| form.entries.len() + form.federated.len()).sum();
     let mut difference = Difference { before: count(before), after: count(after), ..Difference::default() };
     for (id, balance) in balance {
         let list = if balance < 0 { &mut difference.withdrawn } else { &mut difference.added };

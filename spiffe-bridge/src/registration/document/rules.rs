@@ -5,7 +5,8 @@ use std::sync::Arc;
 use spiffe::{SpiffeId, TrustDomain};
 
 use super::{MAX_HINT_BYTES, short};
-use crate::identity::{IdError, Selector, parse_workload_id};
+use crate::identity::{IdError, Selector, parse_trust_domain, parse_workload_id};
+use crate::jose::bundle::{self, BundleDocument};
 
 /// What the kernel reports for an id that it cannot map: never evidence. rotation.md, "Who is calling".
 const OVERFLOW_ID: u32 = 65534;
@@ -20,6 +21,19 @@ pub(super) fn own_id(text: &str, trust_domain: &TrustDomain) -> Result<SpiffeId,
         "{id} is of trust domain {theirs}, and this server signs for {trust_domain}: write spiffe://{trust_domain}{}",
         id.path()
     ))
+}
+
+/// A trust domain other than ours.
+pub(super) fn foreign_domain(text: &str, own: &TrustDomain) -> Result<TrustDomain, String> {
+    let domain = parse_trust_domain(text).map_err(|e| format!("{e}: write it as example.org"))?;
+    if domain == *own {
+        return Err(format!("{own} is this server's own trust domain: its bundle comes from its authority"));
+    }
+    Ok(domain)
+}
+
+pub(super) fn bundle(text: &str) -> Result<BundleDocument, String> {
+    bundle::parse(text).map_err(|e| e.to_string())
 }
 
 /// The error and its cause in one line.

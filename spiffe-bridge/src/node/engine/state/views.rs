@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::State;
 use crate::clock::Timestamp;
-use crate::identity::{Selector, SelectorSet, WorkloadUpdate};
+use crate::identity::{Selector, SelectorSet, SpiffeId, WorkloadUpdate};
 use crate::node::cache::Cache;
 use crate::node::slot::Spec;
 use crate::node::view::{Shown, View, ViewId, compose, same};
@@ -33,7 +33,8 @@ impl State {
         self.next_view += 1;
         let (sender, receiver) = watch::channel(Shown::default());
         self.by_selectors.insert(selectors.clone(), id);
-        let view = View { selectors, entries: Vec::new(), needs: Default::default(), sender };
+        let view =
+            View { selectors, entries: Vec::new(), needs: Default::default(), reach: Arc::default(), sender };
         self.views.insert(id, view);
         self.rematch(id, cache, now);
         self.publish(BTreeSet::from([id]), now);
@@ -49,8 +50,16 @@ impl State {
     ) -> Vec<Spec> {
         let before = std::mem::replace(&mut self.index, index);
         let changed = changed_entries(&before, &self.index);
-        let touched =
-            |view: &View| changed.len() > FEW || changed.iter().any(|entry| touches(entry, &view.selectors));
+        // Who may call whom hangs on the peers of an entry that the caller itself does not match.
+        let peers: BTreeSet<&SpiffeId> = changed.iter().flat_map(|entry| &entry.peers).collect();
+        let bundles =
+            before.federated().iter().map(Arc::as_ptr).ne(self.index.federated().iter().map(Arc::as_ptr));
+        let touched = |view: &View| {
+            bundles
+                || changed.len() > FEW
+                || changed.iter().any(|entry| touches(entry, &view.selectors))
+                || view.entries.iter().any(|entry| peers.contains(&entry.spiffe_id))
+        };
         let ids: Vec<ViewId> =
             self.views.iter().filter(|(_, view)| touched(view)).map(|(id, _)| *id).collect();
         ids.iter().for_each(|id| self.rematch(*id, cache, now));
@@ -69,6 +78,7 @@ impl State {
         let released = before.iter().map(|entry| Spec::of(entry)).filter(|spec| !used.contains(spec));
         released.collect::<BTreeSet<_>>().iter().for_each(|spec| self.release(spec, id));
         entries.iter().for_each(|entry| self.want(entry, id, cache, now));
+        self.reach(id);
     }
 
     /// Shows what changed in `ids`. An update that says the same as the last one is not shown again.
@@ -110,7 +120,7 @@ impl State {
         };
         let svids = slots()
             .map(|(entry, slot)| (entry, slot.and_then(|slot| slot.valid(now)).or_else(|| before(entry))));
-        Some(compose(svids, &self.bundle))
+        Some(compose(svids, &self.bundle, &view.reach))
     }
 
     /// Drops the views that nobody looks at. Their SVIDs stay until they expire, for those who return.

@@ -1,0 +1,85 @@
+//! Who may call whom comes from the entries, with the roots, and changes live; the bootstraps name nobody.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::time::Duration;
+
+use integration::app::App;
+use integration::mesh::{Mesh, Plan, Pool, Said, api_entry};
+use integration::server::{Options, Server};
+use integration::stranger::{Credential, call};
+use integration::{poll, sds};
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn mesh() -> Mesh {
+    let plan = Plan { said: Said::InEntries, pool: Pool::HandshakeEach, ..Plan::default() };
+    Mesh::start(&plan).await.unwrap()
+}
+
+fn allow(mesh: &Mesh, peers: &[&str]) {
+    mesh.server.write_documents("api", &api_entry(&mesh.api_id, &mesh.api_seat, peers)).unwrap();
+}
+
+async fn gets_in(mesh: &Mesh, credential: &Credential, yes: bool) {
+    let what = format!("admitted: {yes}\n{}", mesh.api.log());
+    let holds = async || call(mesh.inbound, Some(credential)).await.unwrap().is_refused() != yes;
+    poll::holds(&what, SOON, holds).await.unwrap();
+}
+
+async fn credential(server: &Server, id: &str) -> Credential {
+    poll::until("this process has an SVID", SOON, async || sds::svid(&server.socket(), id).await.ok())
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_of_an_entry_get_in_and_nobody_else() {
+    let mesh = mesh().await;
+    let _app = App::start("api", mesh.app).await.unwrap();
+    assert_eq!(mesh.call(&[]).await.unwrap().peer, std::slice::from_ref(&mesh.web_id));
+
+    let other = "spiffe://example.org/other";
+    mesh.server.add_entry(other, &[&mesh.seats.own_selector().unwrap()]).unwrap();
+    let credential = credential(&mesh.server, other).await;
+    gets_in(&mesh, &credential, false).await;
+
+    allow(&mesh, &[&mesh.web_id, other]);
+    gets_in(&mesh, &credential, true).await;
+    mesh.call(&[]).await.expect("who was allowed before still is");
+
+    // Without peers the matchers are of nobody: the listener does not fall open.
+    allow(&mesh, &[]);
+    gets_in(&mesh, &credential, false).await;
+    assert!(!mesh.raw_call(&[]).await.unwrap().status().is_success());
+    let stats = mesh.api.stats().await.unwrap();
+    assert_eq!(stats.sum("sds.", ".update_rejected"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_of_another_trust_domain_get_in_under_its_own_roots() {
+    let mesh = mesh().await;
+    let _app = App::start("api", mesh.app).await.unwrap();
+    let elsewhere = Options { trust_domain: "other.test".into(), ..Options::default() };
+    let other = Server::start(&mesh.scratch, "other", &elsewhere).await.unwrap();
+    let me = mesh.seats.own_selector().unwrap();
+    other.add_entry("spiffe://other.test/front", &[&me]).unwrap();
+    let foreign = credential(&other, "spiffe://other.test/front").await;
+    // Ours in name, signed by the other domain's authority: never under our name.
+    allow(&mesh, &[&mesh.web_id, "spiffe://other.test/front"]);
+    gets_in(&mesh, &foreign, false).await;
+
+    let bundle = other.cli(&["bundle"]).unwrap();
+    let pem = String::from_utf8(bundle.stdout).unwrap().replace('\n', "\n  ");
+    let document = format!("kind: TrustDomain\ntrust_domain: other.test\nbundle: |\n  {pem}\n");
+    mesh.server.write_documents("partners", &document).unwrap();
+    gets_in(&mesh, &foreign, true).await;
+    mesh.call(&[]).await.expect("our own still get in, under the other validator");
+
+    // Known roots are not enough: only who is listed.
+    other.add_entry("spiffe://other.test/stranger", &[&me]).unwrap();
+    gets_in(&mesh, &credential(&other, "spiffe://other.test/stranger").await, false).await;
+
+    allow(&mesh, &[&mesh.web_id]);
+    gets_in(&mesh, &foreign, false).await;
+    mesh.call(&[]).await.expect("our own still get in");
+}

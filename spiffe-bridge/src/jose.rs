@@ -1,0 +1,3 @@
+//! JOSE documents of SPIFFE: trust bundles as JWK Sets.
+
+pub mod bundle;

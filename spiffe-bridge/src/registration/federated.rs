@@ -1,0 +1,26 @@
+//! The trust bundle of another trust domain, as an operator declares it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+use spiffe::TrustDomain;
+
+/// What a `TrustDomain` document says, checked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FederatedBundle {
+    /// Whose bundle it is. Never our own.
+    pub trust_domain: TrustDomain,
+    /// CA certificates, DER. Never empty.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// `spiffe_sequence` of a SPIFFE bundle document; `None` for PEM.
+    pub sequence: Option<u64>,
+    /// The name of the file that it stands in.
+    pub source: Arc<str>,
+}
+
+impl fmt::Debug for FederatedBundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FederatedBundle({}, {} roots)", self.trust_domain, self.roots.len())
+    }
+}
