@@ -131,7 +131,7 @@ impl Attestor {
         (Self { own: own.ok(), hashes: Hashes::default() }, limitations)
     }
 
-    /// Looks at a process. Blocks: for names on the system's databases, and to hash where `needs` say so.
+    /// Looks at a process. Blocks where [`Needs::may_block`]: on the system's databases, and to hash.
     ///
     /// # Errors
     /// [`AttestError`] if the process is not, or no longer, who connected, or cannot be looked at.

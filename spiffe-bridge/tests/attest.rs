@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use spiffe_bridge::attest::{AttestError, Attestation, Attestor, Changed, Limitation, Missing, Process};
 use spiffe_bridge::registration::Needs;
 
-const ALL: Needs = Needs { path: true, sha256: true };
-const NONE: Needs = Needs { path: false, sha256: false };
+const ALL: Needs = Needs { path: true, sha256: true, names: true };
+const NONE: Needs = Needs { path: false, sha256: false, names: false };
 
 /// A child that says that it is there, then waits for a line; killed when dropped.
 struct Running(Child);
@@ -155,7 +155,7 @@ fn a_process_has_its_ids_names_groups_path_and_hash() {
     }
     assert_eq!((attestation.selectors.len(), attestation.missing.len()), (9, 0));
     let again = attestor.attest(&child.process(0, 1), NONE).unwrap();
-    assert_eq!(again.selectors.len(), 7, "path and hash only when asked for: {:?}", again.selectors);
+    assert_eq!(again.selectors.len(), 4, "names, path and hash only when asked for: {:?}", again.selectors);
 }
 
 #[test]

@@ -362,8 +362,8 @@ async fn the_index_matches_whole_sets_and_asks_only_for_what_could_matter() {
     check(&["unix:gid:2"], &[]);
     check(&["unix:uid:1", "unix:gid:2", "unix:path:/bin/p"], &["a", "b", "p"]);
     let needs = |selectors: &[&str]| index.needs(&set(selectors));
-    assert_eq!(needs(&["unix:uid:1"]), Needs { path: true, sha256: false });
-    assert_eq!(needs(&["unix:uid:2"]), Needs { path: false, sha256: true });
+    assert_eq!(needs(&["unix:uid:1"]), Needs { path: true, ..Needs::default() });
+    assert_eq!(needs(&["unix:uid:2"]), Needs { sha256: true, ..Needs::default() });
     assert_eq!(needs(&["unix:uid:3"]), Needs::default());
     assert_eq!(needs(&["unix:uid:9"]), Needs::default());
 }

@@ -104,14 +104,15 @@ impl CallerTask {
 
     async fn attest(&self, mut needs: Needs) -> Result<(Attestation, watch::Receiver<Shown>), EndReason> {
         loop {
-            let (attestor, process) = (self.attestor.clone(), self.process.clone());
-            // Off the reactor: names come from NSS, which may ask a server; executables are hashed.
-            let attested = tokio::task::spawn_blocking(move || attestor.attest(&process, needs)).await;
-            let attestation = match attested {
-                Ok(Ok(attestation)) => attestation,
-                Ok(Err(error)) => return Err(self.refuse(&error)),
-                Err(_) => return Err(EndReason::NotAttested),
+            let attested = if needs.may_block() {
+                let (attestor, process) = (self.attestor.clone(), self.process.clone());
+                let attested = tokio::task::spawn_blocking(move || attestor.attest(&process, needs)).await;
+                attested.map_err(|_| EndReason::NotAttested)?
+            } else {
+                // A few reads of /proc: to hand them to another thread takes longer than to make them.
+                self.attestor.attest(&self.process, needs)
             };
+            let attestation = attested.map_err(|error| self.refuse(&error))?;
             let selectors = Arc::new(attestation.selectors.clone());
             let view = self.node.view(selectors).await.map_err(|_| EndReason::Draining)?;
             let asked = view.borrow().needs;

@@ -16,7 +16,7 @@ pub struct EntryIndex {
     /// By SPIFFE ID, then by entry id.
     entries: Vec<Arc<Entry>>,
     anchors: HashMap<Selector, Vec<usize>>,
-    /// Entries that ask for path or sha256, by the rarest of their other selectors.
+    /// Entries that ask for what costs something, by the rarest of their other selectors.
     costly: HashMap<Selector, Vec<usize>>,
     /// What is asked for by entries that have no other selectors.
     always: Needs,
@@ -33,19 +33,32 @@ pub struct Needs {
     pub path: bool,
     /// The hash of the executable.
     pub sha256: bool,
+    /// The names of users and groups: the system's databases may ask a server on the network.
+    pub names: bool,
 }
 
 impl Needs {
     /// What a selector asks for.
-    fn of(selector: &Selector) -> Self {
+    pub(crate) fn of(selector: &Selector) -> Self {
         let unix = |key| selector.kind() == "unix" && selector.value().starts_with(key);
-        Self { path: unix("path:"), sha256: unix("sha256:") }
+        let names = ["user:", "group:", "supplementary_group:"].into_iter().any(unix);
+        Self { path: unix("path:"), sha256: unix("sha256:"), names }
+    }
+
+    /// Whether to find it out may take long: reading a whole file, or asking a server.
+    #[must_use]
+    pub fn may_block(self) -> bool {
+        self.sha256 || self.names
     }
 
     /// What either asks for.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        Self { path: self.path || other.path, sha256: self.sha256 || other.sha256 }
+        Self {
+            path: self.path || other.path,
+            sha256: self.sha256 || other.sha256,
+            names: self.names || other.names,
+        }
     }
 
     /// Whether all that `other` asks for is among what `self` asks for.
@@ -143,7 +156,7 @@ impl EntryIndex {
         found.filter(|entry| entry.selectors.is_subset(selectors)).cloned().collect()
     }
 
-    /// What must still be found out of a caller of whom `selectors`, without path and sha256, are known:
+    /// What must still be found out of a caller of whom `selectors`, without those that cost something, are known:
     /// what the entries ask for that match but for these.
     #[must_use]
     pub fn needs(&self, selectors: &SelectorSet) -> Needs {

@@ -27,16 +27,20 @@ pub(in crate::attest) fn selectors(
     };
     add("uid", &credentials.uid);
     add("gid", &credentials.gid);
-    if let Some(name) = names::user(credentials.uid) {
-        add("user", &name);
-    }
-    if let Some(name) = names::group(credentials.gid) {
-        add("group", &name);
+    if needs.names {
+        if let Some(name) = names::user(credentials.uid) {
+            add("user", &name);
+        }
+        if let Some(name) = names::group(credentials.gid) {
+            add("group", &name);
+        }
     }
     let mapped = credentials.groups.iter().filter(|gid| !matches!(**gid, OVERFLOW_ID | u32::MAX));
     for (n, gid) in mapped.enumerate() {
         add("supplementary_gid", gid);
-        if let Some(name) = Some(gid).filter(|_| n < NAMED_GROUPS).and_then(|gid| names::group(*gid)) {
+        if let Some(name) =
+            Some(gid).filter(|_| needs.names && n < NAMED_GROUPS).and_then(|gid| names::group(*gid))
+        {
             add("supplementary_group", &name);
         }
     }

@@ -12,7 +12,7 @@ use crate::identity::{Selector, SelectorSet, SpiffeId, WorkloadUpdate};
 use crate::node::cache::Cache;
 use crate::node::slot::Spec;
 use crate::node::view::{Shown, View, ViewId, compose, same};
-use crate::registration::{Entry, EntryIndex};
+use crate::registration::{Entry, EntryIndex, Needs};
 
 /// Up to so many changed entries, only the views that one of them touches are matched anew.
 const FEW: usize = 64;
@@ -72,7 +72,7 @@ impl State {
     fn rematch(&mut self, id: ViewId, cache: &Cache, now: Timestamp) {
         let Some(view) = self.views.get_mut(&id) else { return };
         let entries = self.index.matching(&view.selectors);
-        view.needs = self.index.needs(&without_executable(&view.selectors));
+        view.needs = self.index.needs(&without_costly(&view.selectors));
         let before = std::mem::replace(&mut view.entries, entries.clone());
         let used: BTreeSet<Spec> = entries.iter().map(|entry| Spec::of(entry)).collect();
         let released = before.iter().map(|entry| Spec::of(entry)).filter(|spec| !used.contains(spec));
@@ -163,14 +163,14 @@ fn changed_entries(before: &EntryIndex, after: &EntryIndex) -> Vec<Arc<Entry>> {
 /// Whether `entry` could matter to a caller with `selectors`: all match but those that are only looked
 /// at when an entry asks.
 fn touches(entry: &Entry, selectors: &SelectorSet) -> bool {
-    entry.selectors.iter().all(|selector| asks_for_executable(selector) || selectors.contains(selector))
+    entry.selectors.iter().all(|selector| is_costly(selector) || selectors.contains(selector))
 }
 
-fn without_executable(selectors: &SelectorSet) -> SelectorSet {
-    selectors.iter().filter(|selector| !asks_for_executable(selector)).cloned().collect()
+fn without_costly(selectors: &SelectorSet) -> SelectorSet {
+    selectors.iter().filter(|selector| !is_costly(selector)).cloned().collect()
 }
 
-fn asks_for_executable(selector: &Selector) -> bool {
-    selector.kind() == "unix"
-        && (selector.value().starts_with("path:") || selector.value().starts_with("sha256:"))
+/// Such selectors are not looked for unless an entry asks.
+fn is_costly(selector: &Selector) -> bool {
+    !Needs::of(selector).is_none()
 }
