@@ -4,7 +4,7 @@
 //! only from those above it.
 //!
 //! ```text
-//! runtime  telemetry  endpoint  sds  admin  config  app  cli
+//! runtime  telemetry  endpoint  sds  receipts  admin  config  app  cli
 //! ```
 
 pub mod runtime;
@@ -14,6 +14,8 @@ pub mod telemetry;
 pub mod endpoint;
 
 pub mod sds;
+
+pub mod receipts;
 
 pub mod admin;
 
