@@ -38,6 +38,8 @@ pub enum Said {
 /// What a test or the demo chooses of a mesh.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// Changes the bootstrap of `api`, for what no setting is there for.
+    pub change: fn(String) -> String,
     pub said: Said,
     pub server: Options,
     pub api: Api,
@@ -46,7 +48,13 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { said: Said::InBootstraps, server: Options::default(), api: Api::Delta, pool: Pool::Kept }
+        Self {
+            change: |text| text,
+            said: Said::InBootstraps,
+            server: Options::default(),
+            api: Api::Delta,
+            pool: Pool::Kept,
+        }
     }
 }
 
@@ -103,7 +111,8 @@ impl Mesh {
         api_settings.identity = Identity::Named(api_id.parse()?);
 
         let mut web = Envoy::start(&scratch, "web", &web_seat, &bootstrap(&web_settings, plan.pool)?)?;
-        let mut api = Envoy::start(&scratch, "api", &api_seat, &bootstrap(&api_settings, plan.pool)?)?;
+        let api_bootstrap = (plan.change)(bootstrap(&api_settings, plan.pool)?);
+        let mut api = Envoy::start(&scratch, "api", &api_seat, &api_bootstrap)?;
         tokio::try_join!(web.live(), api.live())?;
         Ok(Self { web, api, server, seats, web_id, api_id, calls, inbound, app, web_seat, api_seat, scratch })
     }

@@ -38,7 +38,7 @@ mod trust;
 pub mod wire;
 
 pub use limits::Limits;
-pub use request::{Heard, Node, Protocol, Refusal, Request};
+pub use request::{Heard, Node, Protocol, Refusal, Request, Scope};
 pub use secret::{Lookup, Resource};
 pub use service::{SdsService, Shared};
 pub use status::{StreamRegistry, StreamStatus};

@@ -101,7 +101,7 @@ impl Metrics {
                 let of = self.of(p);
                 of.requests.increment(1);
                 match heard {
-                    Heard::Asked | Heard::Repeated => {}
+                    Heard::Asked | Heard::Repeated | Heard::OtherType => {}
                     Heard::Acked(took) => of.acked(took),
                     Heard::Nacked(_) => of.nacks.increment(1),
                     Heard::Stale => of.stale.increment(1),

@@ -26,6 +26,15 @@ impl Protocol {
     }
 }
 
+/// Which service the stream belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// SecretDiscoveryService: secrets alone, and no other type has a place there.
+    Secrets,
+    /// AggregatedDiscoveryService: requests of all types come, and secrets are answered.
+    Aggregated,
+}
+
 /// Which Envoy it says it is. For people to read: what is granted depends on the session alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -79,6 +88,8 @@ pub enum Heard {
     Repeated,
     /// Its nonce is not one of a current response. XD-10, XD-11.
     Stale,
+    /// ADS: it is of a type that is not served, and stays unanswered.
+    OtherType,
 }
 
 /// Why a stream is ended for what its client said.

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use super::limits::Limits;
 use super::metrics::{Event, Metrics, RefusedFor};
-use super::request::Protocol;
+use super::request::{Protocol, Scope};
 use super::status::StreamRegistry;
 use super::stream::{Environment, Frames};
 use super::subscription::Subscription;
@@ -30,7 +30,8 @@ pub struct Shared {
     pub limits: Limits,
 }
 
-/// `envoy.service.secret.v3.SecretDiscoveryService`. Takes HTTP/2 requests that carry a [`Session`] as an
+/// `envoy.service.secret.v3.SecretDiscoveryService`, and secrets by
+/// `envoy.service.discovery.v3.AggregatedDiscoveryService`. Takes HTTP/2 requests that carry a [`Session`] as an
 /// extension, from hyper or through tonic's `Routes`. Cheap to clone.
 #[derive(Clone)]
 pub struct SdsService {
@@ -65,13 +66,22 @@ impl SdsService {
         if request.method() != Method::POST {
             return Err((RefusedFor::Method, plain(StatusCode::METHOD_NOT_ALLOWED)));
         }
-        let method = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
-        let protocol = match method {
-            "StreamSecrets" => Protocol::Sotw,
-            "DeltaSecrets" => Protocol::Delta,
+        let (scope, protocol) = match request.uri().path() {
+            "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets" => {
+                (Scope::Secrets, Protocol::Sotw)
+            }
+            "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets" => {
+                (Scope::Secrets, Protocol::Delta)
+            }
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources" => {
+                (Scope::Aggregated, Protocol::Sotw)
+            }
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources" => {
+                (Scope::Aggregated, Protocol::Delta)
+            }
             _ => {
-                let status = Status::unimplemented("StreamSecrets and DeltaSecrets are served");
-                return Err((RefusedFor::Method, status.into_http()));
+                let served = "StreamSecrets and DeltaSecrets, and the same by ADS, are served";
+                return Err((RefusedFor::Method, Status::unimplemented(served).into_http()));
             }
         };
         let Some(session) = request.extensions().get::<Session>().cloned() else {
@@ -82,7 +92,8 @@ impl SdsService {
             return Err((RefusedFor::Session, Status::permission_denied(reason.to_string()).into_http()));
         }
         let limits = &self.env.limits;
-        let engine = |id: u64| Subscription::new(protocol, limits, self.salt.wrapping_add(id << 8));
+        let engine =
+            |id: u64| Subscription::new(protocol, limits, self.salt.wrapping_add(id << 8)).within(scope);
         let now = self.env.clock.now();
         let Some(stream) = self.streams.open(limits.streams, session.caller(), now, engine) else {
             let text = format!("{} streams, or half of them by this user, are open already", limits.streams);
@@ -95,7 +106,6 @@ impl SdsService {
     }
 }
 
-const PREFIX: &str = "/envoy.service.secret.v3.SecretDiscoveryService/";
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// `application/grpc`, perhaps with `+proto` or parameters; not grpc-web, whose frames differ.

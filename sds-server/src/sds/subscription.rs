@@ -13,7 +13,7 @@ use spiffe_bridge::identity::WorkloadUpdate;
 
 use super::limits::Limits;
 use super::names::MAX_NAME_BYTES;
-use super::request::{Heard, MAX_NODE_BYTES, Names, Node, Nonce, Protocol, Refusal, Request};
+use super::request::{Heard, MAX_NODE_BYTES, Names, Node, Nonce, Protocol, Refusal, Request, Scope};
 use super::secret::{Lookup, Resource, TYPE_URL, look_up};
 use super::slot::{Due, Slot};
 
@@ -47,6 +47,7 @@ pub enum Response {
 #[derive(Debug)]
 pub struct Subscription {
     protocol: Protocol,
+    scope: Scope,
     max_names: usize,
     salt: u64,
     issued: u64,
@@ -72,6 +73,7 @@ impl Subscription {
     pub fn new(protocol: Protocol, limits: &Limits, salt: u64) -> Self {
         Self {
             protocol,
+            scope: Scope::Secrets,
             max_names: limits.names,
             salt,
             issued: 0,
@@ -87,16 +89,30 @@ impl Subscription {
         }
     }
 
+    /// The same on the aggregated service, if `scope` says so.
+    #[must_use]
+    pub fn within(self, scope: Scope) -> Self {
+        Self { scope, ..self }
+    }
+
     /// Takes in what the client says.
     ///
     /// # Errors
     /// A [`Refusal`], after which the stream is to be ended.
     pub fn request(&mut self, request: Request, now: Timestamp) -> Result<Heard, Refusal> {
-        // An absent one is implied by the service. XD-02.
-        if !request.type_url.is_empty() && request.type_url != TYPE_URL {
+        // An absent one is implied by the service (XD-02); the aggregated one implies none.
+        let is_secrets = match self.scope {
+            Scope::Secrets if request.type_url.is_empty() => true,
+            _ => request.type_url == TYPE_URL,
+        };
+        if !is_secrets && self.scope == Scope::Secrets {
             return Err(Refusal::TypeUrl);
         }
+        // The first message of the stream has the node, of whatever type it is.
         self.settle_node(request.node)?;
+        if !is_secrets {
+            return Ok(Heard::OtherType);
+        }
         let first = !std::mem::replace(&mut self.heard_first, true);
         let heard = self.settle_answer(&request.nonce, request.error, now);
         match request.names {
