@@ -59,7 +59,11 @@ async fn first(socket: &Path, name: &str) -> Result<Secret> {
     Ok(Secret::decode(resource.value.as_slice())?)
 }
 
-async fn connect(socket: &Path) -> Result<Channel> {
+/// A channel to the socket.
+///
+/// # Errors
+/// Nobody listens there.
+pub async fn connect(socket: &Path) -> Result<Channel> {
     let socket = socket.to_path_buf();
     let dial = service_fn(move |_| {
         let socket = socket.clone();

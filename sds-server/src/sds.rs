@@ -21,12 +21,14 @@
 
 pub mod check;
 pub mod delta;
+mod fetch;
 pub mod frame;
 mod limits;
 mod metrics;
 pub mod nack;
 pub mod names;
 pub mod request;
+mod rest;
 pub mod secret;
 mod service;
 mod slot;

@@ -39,14 +39,20 @@ pub(super) fn begin(buf: &mut BytesMut) {
 }
 
 /// Writes the header of the message that is `buf` from its sixth byte on, followed by `content`.
-pub(super) fn end(mut buf: BytesMut, content: Option<Bytes>) -> Frame {
-    let len = buf.len() - HEADER_BYTES + content.as_ref().map_or(0, Bytes::len);
+pub(super) fn end(buf: BytesMut, content: Option<Bytes>) -> Frame {
+    let buf = end_with(buf, content.as_ref().map_or(0, Bytes::len));
+    Frame { head: buf.freeze(), content }
+}
+
+/// The same, followed by `more` bytes that the caller sends.
+pub(super) fn end_with(mut buf: BytesMut, more: usize) -> BytesMut {
+    let len = buf.len() - HEADER_BYTES + more;
     // A bundle of 4 GB is not one that Envoy would take: it would be cut off by its own limit.
     let len = u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
     if let Some(header) = buf.get_mut(1..HEADER_BYTES) {
         header.copy_from_slice(&len);
     }
-    Frame { head: buf.freeze(), content }
+    buf
 }
 
 /// Cuts a client's bytes into messages. Keeps no memory between messages, and never more than one limit.

@@ -6,18 +6,23 @@ use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
+use http_body_util::Either;
 use spiffe_bridge::clock::Clock;
 use spiffe_bridge::node::Session;
 use tonic::Status;
 
+use super::fetch::{self, Form, Whole};
 use super::limits::Limits;
 use super::metrics::{Event, Metrics, RefusedFor};
 use super::request::{Protocol, Scope};
 use super::status::StreamRegistry;
 use super::stream::{Environment, Frames};
 use super::subscription::Subscription;
+use crate::runtime::BoxError;
 
 /// What the service needs, made by the composition root.
 #[derive(Debug, Clone, Default)]
@@ -80,17 +85,11 @@ impl SdsService {
                 (Scope::Aggregated, Protocol::Delta)
             }
             _ => {
-                let served = "StreamSecrets and DeltaSecrets, and the same by ADS, are served";
+                let served = "StreamSecrets, DeltaSecrets and FetchSecrets are served, and secrets by ADS";
                 return Err((RefusedFor::Method, Status::unimplemented(served).into_http()));
             }
         };
-        let Some(session) = request.extensions().get::<Session>().cloned() else {
-            let status = Status::internal("the connection has no session: this is a fault of the server");
-            return Err((RefusedFor::Session, status.into_http()));
-        };
-        if let Err(reason) = session.verify() {
-            return Err((RefusedFor::Session, Status::permission_denied(reason.to_string()).into_http()));
-        }
+        let session = session(&request)?;
         let limits = &self.env.limits;
         let engine =
             |id: u64| Subscription::new(protocol, limits, self.salt.wrapping_add(id << 8)).within(scope);
@@ -103,6 +102,30 @@ impl SdsService {
         let mut response = Response::new(body);
         response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
         Ok(response)
+    }
+}
+
+/// Who asks, looked at once more: a program that inherited the connection is another caller.
+fn session<B>(request: &Request<B>) -> Result<Session, (RefusedFor, Response<()>)> {
+    let Some(session) = request.extensions().get::<Session>().cloned() else {
+        let status = Status::internal("the connection has no session: this is a fault of the server");
+        return Err((RefusedFor::Session, status.into_http()));
+    };
+    match session.verify() {
+        Ok(()) => Ok(session),
+        Err(reason) => Err((RefusedFor::Session, Status::permission_denied(reason.to_string()).into_http())),
+    }
+}
+
+/// Whether it asks for one answer, and in which form.
+fn fetch_of<B>(request: &Request<B>) -> Option<Form> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets") => {
+            is_grpc(content_type).then_some(Form::Grpc)
+        }
+        (&Method::POST, "/v3/discovery:secrets") => Some(Form::Rest),
+        _ => None,
     }
 }
 
@@ -127,16 +150,34 @@ impl tonic::server::NamedService for SdsService {
 impl<B> tower::Service<Request<B>> for SdsService
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
 {
-    type Response = Response<Frames<B>>;
+    type Response = Response<Either<Frames<B>, Whole>>;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    /// A stream is open at once; what is fetched waits for its answer.
+    type Future = futures::future::Either<
+        Ready<Result<Self::Response, Infallible>>,
+        BoxFuture<'static, Result<Self::Response, Infallible>>,
+    >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ready(Ok(self.answer(request)))
+        let Some(form) = fetch_of(&request) else {
+            return ready(Ok(self.answer(request).map(Either::Left))).left_future();
+        };
+        match session(&request) {
+            Ok(session) => {
+                let (limits, now) = (self.env.limits, self.env.clock.now());
+                let answer = fetch::answer(form, request.into_body(), session, limits, now);
+                answer.map(|response| Ok(response.map(Either::Right))).boxed().right_future()
+            }
+            Err((reason, response)) => {
+                self.env.metrics.record(Event::Refused(reason));
+                ready(Ok(response.map(|()| Either::Right(Whole::default())))).left_future()
+            }
+        }
     }
 }

@@ -1,0 +1,200 @@
+//! One question, one answer: FetchSecrets by gRPC, and the same as JSON by REST for Envoys that poll.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt as _, Limited};
+use spiffe_bridge::clock::Timestamp;
+use spiffe_bridge::identity::{ContentHash, Version, WorkloadUpdate};
+use spiffe_bridge::node::{Session, SessionState};
+use tonic::Status;
+
+use super::limits::Limits;
+use super::names::MAX_NAME_BYTES;
+use super::request::{Names, Refusal};
+use super::secret::{Lookup, Resource, TYPE_URL, look_up};
+use super::wire::{CONTENT_FIELD, put_len, put_str};
+use super::{frame, rest, sotw};
+use crate::runtime::BoxError;
+
+/// From the first byte of the question to its answer. A first SVID takes milliseconds to be signed.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How the client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `FetchSecrets`
+    Grpc,
+    /// `POST /v3/discovery:secrets`
+    Rest,
+}
+
+/// A body that is there as a whole.
+#[derive(Debug, Default)]
+pub struct Whole(VecDeque<Frame<Bytes>>);
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What was asked, of either form.
+pub(super) struct Question {
+    pub(super) names: Vec<String>,
+    /// The version that the client has; REST is told when it is still the current one.
+    pub(super) version: String,
+    pub(super) type_url: String,
+}
+
+/// Answers one request.
+pub(super) async fn answer<B>(
+    form: Form,
+    body: B,
+    session: Session,
+    limits: Limits,
+    now: Timestamp,
+) -> Response<Whole>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let answered = tokio::time::timeout(DEADLINE, ask(form, body, session, &limits, now)).await;
+    let late = || Err(Status::deadline_exceeded("the first SVID is still being signed: ask again"));
+    match (answered.unwrap_or_else(|_| late()), form) {
+        (Ok(response), _) => response,
+        (Err(status), Form::Grpc) => status.into_http(),
+        (Err(status), Form::Rest) => rest::refuse(&status),
+    }
+}
+
+async fn ask<B>(
+    form: Form,
+    body: B,
+    session: Session,
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<Response<Whole>, Status>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let too_long =
+        |_| Status::resource_exhausted(format!("a request of more than {} bytes", limits.message_bytes));
+    let room = limits.message_bytes + frame::HEADER_BYTES;
+    let bytes = Box::pin(Limited::new(body, room).collect()).await.map_err(too_long)?.to_bytes();
+    let question = match form {
+        Form::Grpc => of_grpc(bytes, limits)?,
+        Form::Rest => rest::question(&bytes)?,
+    };
+    if !question.type_url.is_empty() && question.type_url != TYPE_URL {
+        return Err(Status::invalid_argument(Refusal::TypeUrl.to_string())); // XD-02
+    }
+    if question.names.len() > limits.names {
+        return Err(Status::resource_exhausted(Refusal::TooManyNames { max: limits.names }.to_string()));
+    }
+    let mut state = session.state();
+    let served = state.wait_for(|state| !matches!(state, SessionState::ExpectAttestation)).await;
+    let update = match served.map(|state| state.clone()) {
+        Ok(SessionState::Serving(update)) => update,
+        Ok(SessionState::Ended(reason)) => return Err(Status::permission_denied(reason.to_string())),
+        Ok(SessionState::ExpectAttestation) | Err(_) => {
+            return Err(Status::unavailable("the server is shutting down"));
+        }
+    };
+    let found = find(&update, question.names, now);
+    let Some(version) = version(&found) else {
+        // "Not yours" and "no such name" are one answer (invariant 7).
+        return Err(Status::not_found("no secret of these names is available to this caller"));
+    };
+    Ok(match form {
+        Form::Grpc => grpc(&version, &found),
+        Form::Rest if question.version == version => rest::unchanged(),
+        Form::Rest => rest::response(&version, &found)?,
+    })
+}
+
+/// A unary message, whole.
+fn of_grpc(mut bytes: Bytes, limits: &Limits) -> Result<Question, Status> {
+    let malformed = || Status::invalid_argument("one uncompressed message is expected");
+    let mut reader = frame::Reader::default();
+    reader.push(bytes.split_to(bytes.remaining()));
+    let message = reader.next(limits.message_bytes).map_err(|e| Status::invalid_argument(e.to_string()))?;
+    let message = message.filter(|_| !reader.is_within_message()).ok_or_else(malformed)?;
+    let request = sotw::decode(message).map_err(|e| Status::invalid_argument(e.to_string()))?;
+    let Names::All(names) = request.names else { return Err(malformed()) };
+    Ok(Question { names, version: String::new(), type_url: request.type_url })
+}
+
+/// What there is of `names`, each once, in their order.
+fn find(update: &WorkloadUpdate, mut names: Vec<String>, now: Timestamp) -> Vec<Arc<Resource>> {
+    names.retain(|name| name.len() <= MAX_NAME_BYTES);
+    names.sort_unstable();
+    names.dedup(); // XD-18
+    let found = names.iter().filter_map(|name| match look_up(update, name, now) {
+        Lookup::Available(resource) => Some(resource),
+        Lookup::NotAvailable | Lookup::Withheld => None,
+    });
+    found.collect()
+}
+
+/// Of one secret its own; of several the newest revision and a hash of all.
+fn version(found: &[Arc<Resource>]) -> Option<String> {
+    let newest = found.iter().map(|resource| resource.version().revision).max()?;
+    if let [one] = found {
+        return Some(one.version_text().to_owned());
+    }
+    let texts: Vec<&[u8]> = found.iter().map(|resource| resource.version_text().as_bytes()).collect();
+    Some(Version { revision: newest, hash: ContentHash::of(&texts) }.to_string())
+}
+
+fn grpc(version: &str, found: &[Arc<Resource>]) -> Response<Whole> {
+    let mut head = BytesMut::with_capacity(256);
+    frame::begin(&mut head);
+    put_str(1, version, &mut head);
+    put_str(4, TYPE_URL, &mut head);
+    let length = |any: &Bytes| {
+        let mut buf = BytesMut::new();
+        put_len(CONTENT_FIELD, any.len(), &mut buf);
+        buf.freeze()
+    };
+    // The contents are shared with every stream: nothing of a key is copied here.
+    let parts: Vec<Bytes> =
+        found.iter().flat_map(|one| [length(one.expose_any()), one.expose_any().clone()]).collect();
+    let more: usize = parts.iter().map(Bytes::len).sum();
+    let head = frame::end_with(head, more).freeze();
+    let mut frames: VecDeque<_> = std::iter::once(head).chain(parts).map(Frame::data).collect();
+    let trailers = HeaderMap::from_iter([(
+        header::HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
+    frames.push_back(Frame::trailers(trailers));
+    let mut response = Response::new(Whole(frames));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// A response with one piece of JSON, or none.
+pub(super) fn json(code: StatusCode, content: Option<Bytes>) -> Response<Whole> {
+    let mut response = Response::new(Whole(content.into_iter().map(Frame::data).collect()));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
