@@ -17,7 +17,7 @@
 //! * Everything a client can make us keep is bounded by [`Limits`] (11).
 //! * No key material and no client's text reaches a log, an error or the status: see [`nack`].
 //!
-//! Absent, on purpose: FetchSecrets (Unimplemented for now), session ticket keys, compressed messages.
+//! Absent, on purpose: session ticket keys (tickets outlive SVIDs), compressed messages.
 
 pub mod check;
 pub mod delta;
