@@ -33,6 +33,7 @@ pub struct Frames<B>(Option<Box<Live<B>>>);
 struct Live<B> {
     requests: B,
     reader: Reader,
+    caller: Session,
     session: WatchStream<SessionState>,
     state: SessionState,
     /// Whether there may be something to say: the session or the client spoke since we last had nothing. The
@@ -66,6 +67,7 @@ impl<B> Frames<B> {
         Self(Some(Box::new(Live {
             requests,
             reader: Reader::default(),
+            caller: session.clone(),
             session: WatchStream::new(session.state()),
             state: SessionState::ExpectAttestation,
             unsaid: false,
@@ -191,6 +193,13 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
             Protocol::Sotw => sotw::decode(message),
             Protocol::Delta => delta::decode(message),
         };
+        // A program that inherited the connection by exec is another caller: it gets nothing by asking for more.
+        if let Ok(request) = &request
+            && self.stream.engine().is_news(&request.names)
+            && let Err(reason) = self.caller.verify()
+        {
+            return Err(self.refused(RefusedFor::Session, of_end(reason)));
+        }
         let now = self.env.clock.now();
         let handle = |request: Request| {
             let error = request.error;

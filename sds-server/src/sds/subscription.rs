@@ -131,6 +131,19 @@ impl Subscription {
         Ok(heard)
     }
 
+    /// Whether `names` ask for something that this stream has not been asked before, or once more.
+    #[must_use]
+    pub(super) fn is_news(&self, names: &Names) -> bool {
+        match names {
+            Names::All(names) => {
+                let known =
+                    |name: &String| self.slots.binary_search_by(|slot| (*slot.name).cmp(name)).is_ok();
+                !names.iter().all(known)
+            }
+            Names::Change { subscribe, .. } => !subscribe.is_empty(),
+        }
+    }
+
     /// What to send now, if anything, to a client that holds nothing newer than `update`. To be called when there
     /// is room for it, until it returns `None`.
     pub fn next(&mut self, update: &Arc<WorkloadUpdate>, now: Timestamp) -> Option<Response> {

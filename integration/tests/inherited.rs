@@ -1,0 +1,139 @@
+//! A program that inherits a served connection by exec gets nothing by asking for more on its old stream.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use integration::scratch::Scratch;
+use integration::seats::Seats;
+use integration::server::{Options, Server};
+use integration::{poll, sds};
+use prost::Message;
+
+const STAGE: &str = "COUNTERSIGN_TEST_STAGE";
+const SOCKET: &str = "COUNTERSIGN_TEST_SOCKET";
+const ID: &str = "spiffe://example.org/web";
+
+// RFC 9113 §6.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// RFC 7541 §6.2.2: a literal with a new name, nothing indexed, no Huffman code.
+fn literal(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    [vec![0], text(name), text(value)].concat()
+}
+
+fn ask(name: &str) -> Vec<u8> {
+    let request =
+        DeltaDiscoveryRequest { resource_names_subscribe: vec![name.to_owned()], ..Default::default() };
+    let message = request.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    frame(DATA, 0, 1, &[&[0], &length[..], &message].concat())
+}
+
+/// Reads until a frame of stream 1 that `ends` accepts; all that came on it.
+fn read_until(stream: &mut UnixStream, ends: impl Fn(u8, u8, &[u8]) -> bool) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let mut head = [0; 9];
+        if stream.read_exact(&mut head).is_err() {
+            return all; // the server closed the connection
+        }
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload).unwrap();
+        if head[8] == 1 {
+            all.extend_from_slice(&payload);
+            if ends(head[3], head[4], &payload) {
+                return all;
+            }
+        }
+    }
+}
+
+/// Asks for the roots as a plain client, then becomes another program that goes on with the open stream.
+fn first_program() {
+    let mut stream = UnixStream::connect(std::env::var(SOCKET).unwrap()).unwrap();
+    let headers: Vec<u8> = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "sds"),
+        (":path", "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+    .into_iter()
+    .flat_map(|(name, value)| literal(name, value))
+    .collect();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
+    stream.write_all(&frame(HEADERS, END_HEADERS, 1, &headers)).unwrap();
+    stream.write_all(&ask("ROOTCA")).unwrap();
+    read_until(&mut stream, |kind, _, payload| kind == DATA && contains(payload, "END CERTIFICATE"));
+    // SAFETY: dup2 has no memory to be wrong about; the copy has no close-on-exec.
+    assert_eq!(unsafe { libc::dup2(stream.as_raw_fd(), 100) }, 100);
+    let error = Command::new(std::env::current_exe().unwrap()).args(arguments()).env(STAGE, "second").exec();
+    panic!("exec: {error}");
+}
+
+fn second_program() {
+    // SAFETY: the descriptor was made by the program before this one, and nobody else has it.
+    let mut stream = unsafe { UnixStream::from_raw_fd(100) };
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(&ask(ID)).unwrap();
+    let came = read_until(&mut stream, |kind, flags, payload| {
+        (kind == HEADERS && flags & END_STREAM != 0) || contains(payload, "PRIVATE KEY")
+    });
+    println!("{}", if contains(&came, "PRIVATE KEY") { "got the key" } else { "got nothing" });
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+fn arguments() -> [&'static str; 3] {
+    ["helper_program", "--exact", "--nocapture"]
+}
+
+/// Not a test of its own: what the child process runs.
+#[test]
+fn helper_program() {
+    match std::env::var(STAGE).as_deref() {
+        Ok("first") => first_program(),
+        Ok("second") => second_program(),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inherited_stream_brings_no_new_secret() {
+    let scratch = Scratch::new().unwrap();
+    let server = Server::start(&scratch, "server", &Options::default()).await.unwrap();
+    server.add_entry(ID, &[&Seats::here().own_selector().unwrap()]).unwrap();
+    let socket = server.socket();
+    poll::holds("served", Duration::from_secs(5), async || sds::svid(&socket, ID).await.is_ok())
+        .await
+        .unwrap();
+
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(arguments())
+        .envs([(STAGE, "first"), (SOCKET, socket.to_str().unwrap())])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(said.contains("got nothing"), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
+}
