@@ -95,9 +95,13 @@ async fn xd_01_sotw_and_delta_are_served() {
     };
     assert!(context.trusted_ca.is_some() && context.match_typed_subject_alt_names.is_empty());
 
-    // FetchSecrets comes with a later issue.
-    let status = served.client().await.fetch_secrets(sotw(&["default"])).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
+    // One question of several names: what there is, once.
+    let names = ["default", "nothing", "ROOTCA", "default"];
+    let fetched = served.client().await.fetch_secrets(sotw(&names)).await.unwrap().into_inner();
+    let found: Vec<String> = fetched.resources.iter().map(|any| secret(any).name).collect();
+    assert_eq!(found, ["ROOTCA", "default"]);
+    let status = served.client().await.fetch_secrets(sotw(&["nothing"])).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
 }
 
 #[tokio::test]
@@ -658,28 +662,14 @@ async fn a_client_that_does_not_read_later_gets_the_newest_state() {
 }
 
 #[tokio::test]
-async fn it_fits_tonics_routes_and_without_a_session_it_is_our_fault() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("s");
-    let incoming =
-        tokio_stream::wrappers::UnixListenerStream::new(tokio::net::UnixListener::bind(&path).unwrap());
-    let service = SdsService::new(Shared::default());
-    let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
-    tokio::spawn(server);
-    let connector = tower::service_fn(move |_: tonic::transport::Uri| {
-        let path = path.clone();
-        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
-    });
-    let channel = tonic::transport::Endpoint::from_static("http://sds")
-        .connect_with_connector(connector)
-        .await
+async fn without_a_session_it_is_our_fault() {
+    use tower::ServiceExt;
+    let request = http::Request::post("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets")
+        .header("content-type", "application/grpc")
+        .body(http_body_util::Full::new(bytes::Bytes::new()))
         .unwrap();
-    let mut client =
-        envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient::new(
-            channel,
-        );
-    let status = client.stream_secrets(tokio_stream::iter([sotw(&["default"])])).await.unwrap_err();
-    assert_eq!(status.code(), Code::Internal);
+    let response = SdsService::new(Shared::default()).oneshot(request).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "13");
 }
 
 #[tokio::test]
@@ -712,7 +702,8 @@ async fn what_is_not_grpc_or_compressed_is_refused_properly() {
     assert_eq!(send("POST", "StreamSecrets", "application/json", b"").await.0, 415);
     assert_eq!(send("POST", "StreamSecrets", "application/grpc-web", b"").await.0, 415);
     assert_eq!(send("GET", "StreamSecrets", "application/grpc", b"").await.0, 405);
-    assert_eq!(send("POST", "FetchSecrets", "application/grpc", b"").await, of(200, "12"));
+    assert_eq!(send("POST", "ListSecrets", "application/grpc", b"").await, of(200, "12"));
+    assert_eq!(send("POST", "FetchSecrets", "application/grpc", b"").await, of(200, "3"));
     assert_eq!(send("POST", "StreamSecrets", "application/grpc", b"\x01\0\0\0\0").await, of(200, "12"));
     assert_eq!(send("POST", "StreamSecrets", "application/grpc+proto", b"\0\0\0").await, of(200, "3"));
     assert_eq!(send("POST", "DeltaSecrets", "application/grpc", b"\0\0\0\0\x01\xff").await, of(200, "3"));

@@ -13,6 +13,7 @@
 //!
 //! [`WorkloadUpdate`]: crate::identity::WorkloadUpdate
 
+mod bell;
 mod cache;
 mod caller;
 mod engine;
@@ -27,5 +28,5 @@ pub use caller::CallerTask;
 pub use engine::{Engine, Node, NodeClosed, open};
 pub use renewal::Config;
 pub use seal::{SealError, SealingKey};
-pub use session::{Caller, EndReason, Session, SessionState, Sessions};
+pub use session::{Caller, EndReason, Follower, Session, SessionState, Sessions};
 pub use status::{IdentityStatus, NodeStatus};

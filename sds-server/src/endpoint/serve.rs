@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::Buf;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use spiffe_bridge::node::Session;
 use tokio::net::UnixStream;
@@ -47,7 +47,7 @@ where
     S: Service<http::Request<tonic::body::Body>, Response = http::Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data: Buf + Send> + Send + 'static,
     B::Error: Into<BoxError>,
     A: Fn(Peer, u64) -> (Session, F) + Send,
     F: Future<Output = ()> + Send + 'static,

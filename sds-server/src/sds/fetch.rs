@@ -16,6 +16,7 @@ use spiffe_bridge::identity::{ContentHash, Version, WorkloadUpdate};
 use spiffe_bridge::node::{Session, SessionState};
 use tonic::Status;
 
+use super::frame::Frame as Piece;
 use super::limits::Limits;
 use super::names::MAX_NAME_BYTES;
 use super::request::{Names, Refusal};
@@ -38,16 +39,16 @@ pub(super) enum Form {
 
 /// A body that is there as a whole.
 #[derive(Debug, Default)]
-pub struct Whole(VecDeque<Frame<Bytes>>);
+pub struct Whole(VecDeque<Frame<Piece>>);
 
 impl Body for Whole {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
         Poll::Ready(self.0.pop_front().map(Ok))
     }
 
@@ -180,7 +181,8 @@ fn grpc(version: &str, found: &[Arc<Resource>]) -> Response<Whole> {
         found.iter().flat_map(|one| [length(one.expose_any()), one.expose_any().clone()]).collect();
     let more: usize = parts.iter().map(Bytes::len).sum();
     let head = frame::end_with(head, more).freeze();
-    let mut frames: VecDeque<_> = std::iter::once(head).chain(parts).map(Frame::data).collect();
+    let mut frames: VecDeque<_> =
+        std::iter::once(head).chain(parts).map(Piece::whole).map(Frame::data).collect();
     let trailers = HeaderMap::from_iter([(
         header::HeaderName::from_static("grpc-status"),
         HeaderValue::from_static("0"),
@@ -193,7 +195,7 @@ fn grpc(version: &str, found: &[Arc<Resource>]) -> Response<Whole> {
 
 /// A response with one piece of JSON, or none.
 pub(super) fn json(code: StatusCode, content: Option<Bytes>) -> Response<Whole> {
-    let mut response = Response::new(Whole(content.into_iter().map(Frame::data).collect()));
+    let mut response = Response::new(Whole(content.into_iter().map(Piece::whole).map(Frame::data).collect()));
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -1,17 +1,55 @@
 //! gRPC's frames over HTTP/2: five bytes before each message. gRPC over HTTP2, "Length-Prefixed-Message".
 
+use std::io::IoSlice;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 /// One byte that says whether the message is compressed, four with its length.
 pub const HEADER_BYTES: usize = 5;
 
-/// A message ready to send: its beginning, made for one stream, and the content that all streams share.
+/// A message ready to send: its beginning, made for one stream, and the content that all streams share. The HTTP/2
+/// library sends it as one piece and copies neither.
 #[derive(Debug, Default)]
 pub struct Frame {
     /// Header, and the fields that differ from stream to stream.
     pub head: Bytes,
     /// The encoded resource.
     pub content: Option<Bytes>,
+}
+
+impl Frame {
+    /// A message without a head of its own.
+    #[must_use]
+    pub fn whole(head: Bytes) -> Self {
+        Self { head, content: None }
+    }
+}
+
+impl Buf for Frame {
+    fn remaining(&self) -> usize {
+        self.head.len() + self.content.as_ref().map_or(0, Bytes::len)
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match &self.content {
+            Some(content) if self.head.is_empty() => content,
+            _ => &self.head,
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let parts = [Some(&self.head), self.content.as_ref()];
+        let filled = parts.into_iter().flatten().filter(|part| !part.is_empty()).zip(slices);
+        filled.map(|(part, slice)| *slice = IoSlice::new(part)).count()
+    }
+
+    fn advance(&mut self, count: usize) {
+        let of_head = count.min(self.head.len());
+        self.head.advance(of_head);
+        if let Some(content) = &mut self.content {
+            content.advance(count - of_head);
+        }
+    }
 }
 
 /// Why the bytes of a client are not gRPC's frames.

@@ -37,7 +37,7 @@ pub struct Shared {
 
 /// `envoy.service.secret.v3.SecretDiscoveryService`, and secrets by
 /// `envoy.service.discovery.v3.AggregatedDiscoveryService`. Takes HTTP/2 requests that carry a [`Session`] as an
-/// extension, from hyper or through tonic's `Routes`. Cheap to clone.
+/// extension, from hyper. Cheap to clone.
 #[derive(Clone)]
 pub struct SdsService {
     env: Environment,
@@ -141,10 +141,6 @@ fn plain(code: StatusCode) -> Response<()> {
     let mut response = Status::internal("this is a gRPC service: POST application/grpc").into_http();
     *response.status_mut() = code;
     response
-}
-
-impl tonic::server::NamedService for SdsService {
-    const NAME: &'static str = "envoy.service.secret.v3.SecretDiscoveryService";
 }
 
 impl<B> tower::Service<Request<B>> for SdsService

@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::Stream as _;
 use http::HeaderMap;
 use http_body::{Body, Frame as BodyFrame};
 use spiffe_bridge::clock::Clock;
-use spiffe_bridge::node::{EndReason, Session, SessionState};
-use tokio_stream::wrappers::WatchStream;
+use spiffe_bridge::node::{EndReason, Follower, Session, SessionState};
 use tonic::Status;
 
-use super::frame::{FrameError, Reader};
+use super::frame::{Frame, FrameError, Reader};
 use super::limits::Limits;
 use super::metrics::{Event, Metrics, RefusedFor};
 use super::request::{Heard, Protocol, Refusal, Request};
@@ -34,13 +32,11 @@ struct Live<B> {
     requests: B,
     reader: Reader,
     caller: Session,
-    session: WatchStream<SessionState>,
+    session: Follower,
     state: SessionState,
     /// Whether there may be something to say: the session or the client spoke since we last had nothing. The
     /// HTTP/2 library polls several times a push: the names need not be looked through each time.
     unsaid: bool,
-    /// The second half of a frame: the content that all streams share.
-    content: Option<Bytes>,
     stream: Arc<LiveStream>,
     protocol: Protocol,
     env: Environment,
@@ -68,10 +64,9 @@ impl<B> Frames<B> {
             requests,
             reader: Reader::default(),
             caller: session.clone(),
-            session: WatchStream::new(session.state()),
+            session: session.follow(),
             state: SessionState::ExpectAttestation,
             unsaid: false,
-            content: None,
             stream,
             protocol,
             env,
@@ -83,13 +78,13 @@ impl<B> Body for Frames<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    type Data = Bytes;
+    type Data = Frame;
     type Error = std::convert::Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<BodyFrame<Bytes>, Self::Error>>> {
+    ) -> Poll<Option<Result<BodyFrame<Frame>, Self::Error>>> {
         let Some(live) = &mut self.0 else { return Poll::Ready(None) };
         let frame = match ready!(live.poll(cx)) {
             Ok(data) => BodyFrame::data(data),
@@ -117,10 +112,7 @@ fn trailers(status: &Status) -> HeaderMap {
 
 impl<B: Body<Data = Bytes> + Unpin> Live<B> {
     /// The next bytes to send, or how the stream ends.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
-        if let Some(content) = self.content.take() {
-            return Poll::Ready(Ok(content));
-        }
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Status>> {
         for _ in 0..CHUNKS_PER_POLL {
             self.watch(cx)?;
             // Speaking comes before hearing: what a client asks cannot pile up while it does not read.
@@ -131,8 +123,7 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
                     Protocol::Delta => delta::encode(&response),
                 };
                 tracing::debug!(stream = self.stream.id, ?response, "sent");
-                self.content = frame.content;
-                return Poll::Ready(Ok(frame.head));
+                return Poll::Ready(Ok(frame));
             }
             // Before it is served nothing can be said either: then the session is waited for, which wakes us.
             if self.stream.engine().owes() {
@@ -163,9 +154,8 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
 
     /// Follows the session; `Err` when it has ended.
     fn watch(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
-        while let Poll::Ready(state) = Pin::new(&mut self.session).poll_next(cx) {
-            // Nobody writes the session any more: as when the server shuts down.
-            self.state = state.unwrap_or(SessionState::Ended(EndReason::Draining));
+        while let Some(state) = self.session.poll_news(cx) {
+            self.state = state;
             self.unsaid = true;
             if let SessionState::Ended(reason) = &self.state {
                 let reason = *reason;

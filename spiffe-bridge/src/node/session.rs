@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Context;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
+use super::bell::{Bell, Listener};
 use crate::attest::{AttestError, Changed};
 use crate::identity::WorkloadUpdate;
 
@@ -88,7 +90,24 @@ pub enum SessionState {
 pub struct Session {
     caller: Arc<Caller>,
     state: watch::Receiver<SessionState>,
+    bell: Arc<Bell>,
     check: Check,
+}
+
+/// The state of a session as one of its streams follows it.
+#[derive(Debug)]
+pub struct Follower {
+    state: watch::Receiver<SessionState>,
+    listener: Listener,
+    is_fresh: bool,
+}
+
+impl Follower {
+    /// The state, if it is news to this follower; else the task is woken when there is news.
+    pub fn poll_news(&mut self, cx: &Context<'_>) -> Option<SessionState> {
+        let news = std::mem::replace(&mut self.is_fresh, false) | self.listener.poll_rung(cx);
+        news.then(|| self.state.borrow().clone())
+    }
 }
 
 /// Looks at the attested process again; empty before it was attested.
@@ -105,15 +124,16 @@ impl fmt::Debug for Check {
 
 /// The writing half of a [`Session`].
 #[derive(Debug)]
-pub struct Sessions(watch::Sender<SessionState>, Check);
+pub struct Sessions(watch::Sender<SessionState>, Check, Arc<Bell>);
 
 impl Session {
     /// A session for `caller`, and the half that writes its state.
     #[must_use]
     pub fn channel(caller: Caller) -> (Sessions, Self) {
         let (sender, state) = watch::channel(SessionState::ExpectAttestation);
-        let check = Check::default();
-        (Sessions(sender, check.clone()), Self { caller: Arc::new(caller), state, check })
+        let (check, bell) = (Check::default(), Arc::<Bell>::default());
+        let sessions = Sessions(sender, check.clone(), bell.clone());
+        (sessions, Self { caller: Arc::new(caller), state, bell, check })
     }
 
     /// Who is at the other end.
@@ -131,10 +151,24 @@ impl Session {
         self.check.0.load().as_deref().map_or(Ok(()), |look| look())
     }
 
+    /// The state for one stream to follow, beginning with what it is now.
+    #[must_use]
+    pub fn follow(&self) -> Follower {
+        let listener = Listener::new(self.bell.clone());
+        Follower { state: self.state.clone(), listener, is_fresh: true }
+    }
+
     /// The state and its changes; always the newest, never a queue.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<SessionState> {
         self.state.clone()
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        // Nobody writes it any more: as when the server shuts down. An ended one stays as it ended.
+        self.publish(SessionState::Ended(EndReason::Draining));
     }
 }
 
@@ -146,13 +180,16 @@ impl Sessions {
 
     /// Replaces the state. An ended session stays ended.
     pub fn publish(&self, state: SessionState) {
-        self.0.send_if_modified(|current| {
+        let is_news = self.0.send_if_modified(|current| {
             let open = !matches!(current, SessionState::Ended(_));
             if open {
                 *current = state;
             }
             open
         });
+        if is_news {
+            self.2.ring();
+        }
     }
 
     /// Ends the session of a caller that could not even be looked at.

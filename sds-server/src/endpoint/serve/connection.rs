@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::Buf;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use spiffe_bridge::node::{Session, SessionState};
@@ -38,7 +38,7 @@ where
     S: Service<http::Request<tonic::body::Body>, Response = http::Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data: Buf + Send> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     /// Serves `stream`; `work` runs beside it, on a task of its own so that it cannot hold up the bytes.
