@@ -3,6 +3,7 @@
 mod issue;
 mod state;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -15,6 +16,7 @@ use self::state::State;
 use super::cache::Cache;
 use super::renewal::Config;
 use super::seal::SealingKey;
+use super::slot::{Held, Spec};
 use super::status::{IdentityStatus, NodeStatus};
 use super::view::Shown;
 use crate::authority::Authority;
@@ -117,17 +119,23 @@ impl Engine {
             self.bundle.borrow_and_update().clone(),
         );
         let mut flights: JoinSet<Answer> = JoinSet::new();
+        // Each follows a flight, and takes its place among those in flight until it is written.
+        let mut saves: JoinSet<()> = JoinSet::new();
         let mut commands = Vec::with_capacity(BATCH);
         let mut sweep = self.clock.now() + SWEEP;
         loop {
             let now = self.clock.now();
-            for issue in state.take_issues(now, self.config.in_flight.saturating_sub(flights.len())) {
-                flights.spawn(issue.run(self.authority.clone(), self.cache.clone(), self.clock.clone()));
+            let busy = flights.len() + saves.len();
+            for issue in state.take_issues(now, self.config.in_flight.saturating_sub(busy)) {
+                flights.spawn(issue.run(self.authority.clone(), self.clock.clone()));
             }
             self.status.store(Arc::new(state.status()));
             let wake = state.next_due().map_or(sweep, |due| due.min(sweep));
             tokio::select! {
-                () = drain.cancelled() => return,
+                () = drain.cancelled() => {
+                    while saves.join_next().await.is_some() {}
+                    return;
+                }
                 count = self.commands.recv_many(&mut commands, BATCH) => {
                     if count == 0 {
                         return;
@@ -137,13 +145,18 @@ impl Engine {
                 }
                 Some(answer) = flights.join_next() => {
                     let now = self.clock.now();
-                    let mut changed = state.answered(answer, now);
+                    let (mut changed, mut answer) = (BTreeSet::new(), Some(answer));
                     // One pass over the views for all answers that are in.
-                    while let Some(answer) = flights.try_join_next() {
-                        changed.extend(state.answered(answer, now));
+                    while let Some(next) = answer {
+                        if let Ok(Answer { spec, result: Ok(held) }) = &next {
+                            saves.spawn(save(self.cache.clone(), spec.clone(), held.clone()));
+                        }
+                        changed.extend(state.answered(next, now));
+                        answer = flights.try_join_next();
                     }
                     state.publish(changed, now);
                 }
+                Some(_) = saves.join_next() => while saves.try_join_next().is_some() {},
                 Ok(()) = self.index.changed() => {
                     let index = self.index.borrow_and_update().clone();
                     let gone = state.entries_changed(index, &self.cache, self.clock.now());
@@ -177,15 +190,17 @@ impl Engine {
 }
 
 impl Issue {
-    /// Makes a key, has it signed, keeps the SVID for the next start.
-    async fn run(self, authority: Authority, cache: Cache, clock: Clock) -> Answer {
+    /// Makes a key, has it signed.
+    async fn run(self, authority: Authority, clock: Clock) -> Answer {
         let result = self.sign(&authority, &clock).await;
-        if let Ok(held) = &result
-            && let Err(error) = cache.save(&self.spec, held).await
-        {
-            // Served all the same: a restart will cost its holders one rebuilt context.
-            tracing::warn!(spiffe_id = %self.spiffe_id, %error, "cannot keep the SVID for the next start");
-        }
         Answer { spec: self.spec, result }
+    }
+}
+
+/// Keeps an SVID for the next start. Whoever waits for it is served before: a crash in between costs its holders
+/// one rebuilt context.
+async fn save(cache: Cache, spec: Spec, held: Held) {
+    if let Err(error) = cache.save(&spec, &held).await {
+        tracing::warn!(spiffe_id = %held.svid.spiffe_id, %error, "cannot keep the SVID for the next start");
     }
 }
