@@ -226,6 +226,29 @@ async fn deleting_file_after_file_runs_into_the_brake_too() {
 }
 
 #[tokio::test]
+async fn what_is_new_or_edited_does_not_wait_for_what_is_held_back() {
+    let mut bench = Bench::new();
+    bench.write("a.yaml", &["a", "b", "c"]);
+    bench.write("b.yaml", &["d"]);
+    let mut running = bench.start().await;
+    running.expect(&["a", "b", "c", "d"]).await;
+    bench.remove("b.yaml");
+    let edited = documents(&["a"]).replace("]", ", unix:gid:5]");
+    write(bench.dir.path(), "a.yaml", &(edited + &documents(&["e"])));
+    let held = running.handle.rescan().await.unwrap().held_back.clone().unwrap();
+    assert_eq!((held.reason, held.withdrawn), (HeldBecause::TooManyWithdrawn, 3));
+    running.expect(&["a", "b", "c", "d", "e"]).await;
+    let a = running.index.borrow().entries().next().unwrap().clone();
+    assert_eq!(a.selectors.len(), 2, "the old form of what was edited is gone");
+
+    let revision = running.handle.rescan().await.unwrap().revision;
+    assert_eq!(running.handle.rescan().await.unwrap().revision, revision, "held back, and written once");
+    let status = running.handle.prune().await.unwrap();
+    assert!(status.held_back.is_none());
+    running.expect(&["a", "e"]).await;
+}
+
+#[tokio::test]
 async fn new_selectors_for_the_same_id_withdraw_nothing() {
     let mut bench = Bench::new();
     bench.write("a.yaml", &["a", "b", "c"]);

@@ -4,8 +4,8 @@
 //! operator's command and the timer only say when.
 //!
 //! **The brake against mass removal.** Withdrawn is an entry whose SPIFFE ID then has fewer entries
-//! than before: new selectors for the same ID withdraw nothing. A change is held back, whole, until
-//! [`DirectoryHandle::prune`], if it would leave no entry at all, or if it and what went in the
+//! than before: new selectors for the same ID withdraw nothing. What a change withdraws is held back until
+//! [`DirectoryHandle::prune`], while all else of it is taken in, if it would leave no entry at all, or if it and what went in the
 //! minute before it withdraw more than one entry and more than a tenth of them. So a single entry
 //! can always be withdrawn while others remain, and deleting file after file is not a way around it.
 //! A directory that cannot be read withdraws nothing, pruned or not. A first, empty one is fine.

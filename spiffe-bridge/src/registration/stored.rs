@@ -30,11 +30,14 @@ pub(super) struct Form {
 impl Form {
     /// What it grants, counted by the brake: a SPIFFE ID an entry, a trust domain's own a bundle.
     pub(super) fn grants(&self) -> impl Iterator<Item = SpiffeId> {
-        let domain =
-            |bundle: &Arc<FederatedBundle>| SpiffeId::from_segments(bundle.trust_domain.clone(), &[]).ok();
         let entries = self.entries.iter().map(|entry| entry.spiffe_id.clone());
-        entries.chain(self.federated.iter().filter_map(domain))
+        entries.chain(self.federated.iter().filter_map(|bundle| grant_of(bundle)))
     }
+}
+
+/// A bundle, as the brake counts it: the ID of its trust domain, which always is one.
+pub(super) fn grant_of(bundle: &FederatedBundle) -> Option<SpiffeId> {
+    SpiffeId::from_segments(bundle.trust_domain.clone(), &[]).ok()
 }
 
 /// A version that knows no bundles reads the entries and leaves the bundles out.

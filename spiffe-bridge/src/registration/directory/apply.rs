@@ -58,9 +58,16 @@ impl Directory {
                 let recent = self.withdrawn.iter().map(|(_, count)| count).sum();
                 let reason = decide::brake(&difference, recent).filter(|_| brake == Brake::On);
                 status.held_back = reason.map(|reason| self.hold(reason, &difference, now));
-                if reason.is_none()
-                    && let Err(error) = self.accept(next, difference, brake, now).await
-                {
+                let (next, difference) = match reason {
+                    None => (next, difference),
+                    Some(_) => {
+                        // What is added or edited does not wait for the operator's word on what is withdrawn.
+                        let kept = decide::keep(&self.accepted, next, &difference.withdrawn);
+                        let difference = decide::compare(&self.accepted, &kept);
+                        (kept, difference)
+                    }
+                };
+                if let Err(error) = self.accept(next, difference, brake, now).await {
                     if matches!(error, StoreError::Closed) {
                         return Err(error);
                     }

@@ -1,13 +1,13 @@
 //! What is accepted of a scan, and when that is too much of a change: plain functions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use spiffe::{SpiffeId, TrustDomain};
 
 use super::status::HeldBecause;
 use crate::registration::document::{Content, Document, Fault};
-use crate::registration::stored::Form;
+use crate::registration::stored::{Form, grant_of};
 use crate::registration::{EntryId, FederatedBundle};
 
 /// The accepted form of each file, by name.
@@ -126,6 +126,27 @@ pub(super) fn compare(before: &Files, after: &Files) -> Difference {
         list.extend(std::iter::repeat_n(id.clone(), balance.unsigned_abs()));
     }
     difference
+}
+
+/// `next` with all that `withdrawn` SPIFFE IDs would lose, in the files where it was accepted. An entry that is
+/// there with other selectors is edited and not withdrawn: its old form goes.
+pub(super) fn keep(accepted: &Files, mut next: Files, withdrawn: &[SpiffeId]) -> Files {
+    let withdrawn: BTreeSet<&SpiffeId> = withdrawn.iter().collect();
+    let mut there = Owners::default();
+    next.iter().for_each(|(file, form)| there.take(form, file));
+    for (file, form) in accepted {
+        let Form { entries, federated } = there.rest(form);
+        let entries = entries.into_iter().filter(|entry| withdrawn.contains(&entry.spiffe_id));
+        let lost = |bundle: &Arc<FederatedBundle>| grant_of(bundle).is_some_and(|id| withdrawn.contains(&id));
+        let kept =
+            Form { entries: entries.collect(), federated: federated.into_iter().filter(lost).collect() };
+        if kept != Form::default() {
+            let form = next.entry(file.clone()).or_default();
+            form.entries.extend(kept.entries);
+            form.federated.extend(kept.federated);
+        }
+    }
+    next
 }
 
 /// Whether the brake holds a change, where `recent` entries were withdrawn in the minute before.
