@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sds_server::admin::{
     AdminServer, Bundle, Entries, Finding, MetricsServer, Rescan, Rescanned, Sources, State, Status,
@@ -376,6 +377,23 @@ async fn the_admin_socket_is_private_and_bounded() {
     check(post("{\"prun\": true}"), "HTTP/1.1 422").await;
     check(post(&format!("{{\"prune\": {}}}", " ".repeat(100_000))), "HTTP/1.1 413").await;
     check("GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "HTTP/1.1 404").await;
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_connection_that_asks_nothing() {
+    let Fixture { sources, .. } = serve().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let (drainer, drain) = drain::channel();
+    let server = tokio::spawn(AdminServer::bind(&path, &sources).unwrap().run(drain));
+    let mut idle = UnixStream::connect(&path).await.unwrap();
+    // Connections are accepted in their order: with this answer the idle one is among those that are served.
+    let mut asking = UnixStream::connect(&path).await.unwrap();
+    exchange(&mut asking, "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    drainer.begin();
+    // The time that a head may take is 5 s.
+    tokio::time::timeout(Duration::from_secs(3), server).await.expect("it ends at once").unwrap().unwrap();
+    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test]
