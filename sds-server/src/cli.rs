@@ -21,6 +21,7 @@ pub mod args;
 mod bootstrap;
 mod check;
 pub mod client;
+mod explain;
 mod lists;
 pub mod output;
 mod status;
@@ -144,6 +145,9 @@ fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer) -
             lists::streams(&client(server, environment)?, format, not_acknowledged, out)
         }
         Verb::Entries(args) => lists::entries(args, hooks, environment, out),
+        Verb::Explain(args::Explain::Pid { pid, server, format }) => {
+            explain::pid(&client(server, environment)?, pid, format, out)
+        }
         Verb::Bundle { server, format } => lists::bundle(&client(server, environment)?, format, out),
         Verb::Envoy(args::Envoy::Bootstrap(args)) => bootstrap::run(*args, environment, out),
         Verb::Config(args::ConfigVerb::Check { config }) => check::run(config, hooks, environment, out),

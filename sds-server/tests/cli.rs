@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sds_server::admin::{
-    AdminServer, Bundle, Entries, Finding, MetricsServer, Rescan, Rescanned, Sources, State, Status,
+    AdminServer, Bundle, Entries, Explained, Finding, MetricsServer, Near, Rescan, Rescanned, Sources, State,
+    Status,
 };
 use sds_server::cli::output::Printer;
 use sds_server::cli::{EntryCheck, Hooks, Init, run_from};
@@ -247,6 +248,19 @@ async fn serve() -> Fixture {
             let (removed, held_back) = if prune { (5, 0) } else { (0, 5) };
             Box::pin(async move { Ok(Rescanned { removed, held_back, ..Rescanned::default() }) })
         }),
+        explain: Arc::new(|pid| {
+            let near = Near {
+                spiffe_id: "spiffe://example.org/web".to_owned(),
+                missing: vec!["unix:uid:2".to_owned()],
+                instead: vec!["unix:uid:1".to_owned()],
+                has: vec!["unix:gid:1".to_owned()],
+                source: "a.yaml".to_owned(),
+            };
+            let unseen = vec!["the executable is too large\u{1b}".to_owned()];
+            let explained =
+                Explained { pid, unseen, near: vec![near], near_total: 1, ..Explained::default() };
+            Box::pin(async move { if pid == 1 { Err("no process 1".to_owned()) } else { Ok(explained) } })
+        }),
         metrics: recorded(),
         readiness: readiness.clone(),
     };
@@ -344,6 +358,25 @@ async fn entries_and_bundle_are_printed() {
     assert!(ran.out.contains("spiffe_id: "), "{ran:?}");
     assert_eq!(fixture.cli("bundle").await.out, "-----BEGIN CERTIFICATE-----\n");
     assert!(fixture.cli("bundle -o json").await.out.contains("\"version\": \"1-ab\""));
+}
+
+#[tokio::test]
+async fn an_explanation_is_printed_for_people_and_for_machines() {
+    let fixture = serve().await;
+    let ran = fixture.cli("explain pid 7").await;
+    assert_eq!(ran.status, 1, "it matches nothing: {ran:?}");
+    assert!(ran.out.contains("not seen: the executable is too large\\u{1b}"), "{ran:?}");
+    assert!(ran.out.contains("it matches no entry\n"), "{ran:?}");
+    assert!(ran.out.contains("spiffe://example.org/web  unix:uid:2  unix:uid:1  unix:gid:1"), "{ran:?}");
+    let ran = fixture.cli("explain pid 7 -o json").await;
+    let explained: Explained = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((explained.pid, explained.near.len()), (7, 1));
+    assert!(fixture.cli("explain pid 7 -o yaml").await.out.contains("near_total: 1"));
+    let ran = fixture.cli("explain pid 1").await;
+    assert!(ran.status == 1 && ran.err.contains("no process 1"), "{ran:?}");
+    assert!(
+        fixture.raw("GET /v1/explain/pid/x HTTP/1.1\r\nhost: a\r\n\r\n").await.starts_with("HTTP/1.1 400")
+    );
 }
 
 #[tokio::test]

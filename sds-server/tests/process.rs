@@ -71,6 +71,37 @@ fn signals_without_a_meaning_do_not_end_the_server() {
 }
 
 #[test]
+fn a_process_is_explained_by_the_running_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(directory.path());
+    let data = directory.path().join("data");
+    let own = std::process::id().to_string();
+    let path = std::env::current_exe().unwrap();
+    let text = format!(
+        "kind: Workload\nspiffe_id: spiffe://example.org/test\nselectors: ['unix:path:{0}']\n---\n\
+         kind: Workload\nspiffe_id: spiffe://example.org/near\n\
+         selectors: ['unix:path:{0}', 'unix:uid:3999999999']\n",
+        path.display()
+    );
+    std::fs::write(directory.path().join("entries/test.yaml"), text).unwrap();
+    let run = |args: &[&str]| {
+        let output = Command::new(PROGRAM).args(args).arg("--data").arg(&data).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(run(&["entries", "reload"]).0, Some(0));
+    let (status, said) = run(&["explain", "pid", &own]);
+    assert_eq!(status, Some(0), "{said}");
+    for expected in ["it matches 1 entry:\n", "spiffe://example.org/test", "it nearly matches 1 entry:\n"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(
+        said.lines().any(|line| line.contains("/near") && line.contains("unix:uid:3999999999")),
+        "{said}"
+    );
+    drop(server);
+}
+
+#[test]
 fn a_log_that_cannot_be_written_does_not_end_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");

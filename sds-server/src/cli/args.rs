@@ -51,6 +51,9 @@ pub enum Verb {
     },
     /// List the entries in force, check their documents, or have them read again
     Entries(EntriesArgs),
+    /// Tell why somebody gets what they get
+    #[command(subcommand)]
+    Explain(Explain),
     /// Print the trust bundle
     Bundle {
         #[command(flatten)]
@@ -144,6 +147,19 @@ pub enum EntriesVerb {
         /// Also withdraw what the brake on mass removal holds back
         #[arg(long)]
         prune: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// What a process has, which entries it matches, and what it lacks for others; 1 if it matches none
+    Pid {
+        /// The process, as the server's host numbers it
+        pid: u32,
+        #[command(flatten)]
+        server: ServerArgs,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
     },
 }
 
