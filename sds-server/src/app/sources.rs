@@ -62,6 +62,7 @@ impl Parts {
             ("authority".to_owned(), value(self.authority.status())),
             ("node".to_owned(), value(&*self.node.status())),
             ("entries".to_owned(), value(&*directory)),
+            ("trust_domains".to_owned(), json!({ "others": self.index.borrow().federated().len() })),
             ("streams".to_owned(), json!({ "open": self.streams.count() })),
             (
                 "sealing".to_owned(),

@@ -139,6 +139,8 @@ pub enum EntriesVerb {
     Check {
         #[command(flatten)]
         config: ConfigArgs,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
     },
     /// Have the server read the entry documents again
     Reload {
@@ -147,6 +149,8 @@ pub enum EntriesVerb {
         /// Also withdraw what the brake on mass removal holds back
         #[arg(long)]
         prune: bool,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
     },
 }
 
@@ -165,10 +169,12 @@ pub enum Explain {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Print the effective configuration and everything that is wrong with it and with the entries
+    /// Print the effective configuration and everything that is wrong with it, its directories and the entries
     Check {
         #[command(flatten)]
         config: ConfigArgs,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
     },
 }
 
