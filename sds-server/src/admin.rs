@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! GET  /v1/status /v1/streams /v1/entries /v1/bundle        POST /v1/entries/rescan {"prune": false}
+//! GET  /v1/explain/pid/N
 //! GET  /metrics /healthz /readyz                            (these three on metrics.listen too)
 //! ```
 //!
@@ -20,7 +21,7 @@ mod model;
 mod routes;
 mod sources;
 
-pub use model::{Bundle, Entries, Finding, Rescan, Rescanned, State, Status};
+pub use model::{Bundle, Entries, Explained, Finding, Matching, Near, Rescan, Rescanned, State, Status};
 pub use sources::Sources;
 
 use crate::endpoint::Peer;

@@ -2,6 +2,7 @@
 
 pub mod all_in_one;
 mod data;
+mod explain;
 mod reload;
 mod retention;
 mod sources;

@@ -21,6 +21,8 @@ pub mod args;
 mod bootstrap;
 mod check;
 pub mod client;
+mod entries;
+mod explain;
 mod lists;
 pub mod output;
 mod status;
@@ -49,12 +51,14 @@ pub enum Init {
 }
 
 /// What an entries directory holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct EntryCheck {
     /// Files that were looked at.
     pub files: usize,
     /// Entries that are in order.
     pub entries: usize,
+    /// The other trust domains whose bundles it holds.
+    pub trust_domains: Vec<String>,
     /// What is wrong, each with its file and line.
     pub problems: Vec<String>,
 }
@@ -99,34 +103,36 @@ pub fn run_from(
     out: &mut Printer,
     err: &mut Printer,
 ) -> u8 {
-    // A standard error that was closed, and a reader of the help that went away, are no failures.
-    let mut complain = |error: &anyhow::Error| {
-        let _ = err.line(&output::escape_lines(&format!("countersign: {error:#}")));
-    };
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
             let text = error.render().to_string();
+            // A reader of the help that went away is no failure.
             let _ = if error.use_stderr() { err.line(&text) } else { out.line(&text) };
             return u8::try_from(error.exit_code()).unwrap_or(2);
         }
     };
-    match run(cli.verb, hooks, environment, out) {
+    match run(cli.verb, hooks, environment, out, err) {
         Ok(Outcome::Well) => 0,
         Ok(Outcome::Finding) => 1,
         Err(Fault::Failure(error)) if output::is_broken_pipe(&error) => 0,
         Err(Fault::Failure(error)) => {
-            complain(&error);
+            complain(err, &error);
             1
         }
         Err(Fault::Usage(error)) => {
-            complain(&error);
+            complain(err, &error);
             2
         }
     }
 }
 
-fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer) -> Ended {
+/// A standard error that was closed is no failure.
+fn complain(err: &mut Printer, error: &anyhow::Error) {
+    let _ = err.line(&output::escape_lines(&format!("countersign: {error:#}")));
+}
+
+fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer, err: &mut Printer) -> Ended {
     match verb {
         Verb::Serve { init, config } => {
             let settings = settings(config, environment)?;
@@ -141,12 +147,17 @@ fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer) -
         }
         Verb::Status { server, format } => status::run(&client(server, environment)?, format, out),
         Verb::Streams { server, format, not_acknowledged } => {
-            lists::streams(&client(server, environment)?, format, not_acknowledged, out)
+            lists::streams(&client(server, environment)?, format, not_acknowledged, out, err)
         }
-        Verb::Entries(args) => lists::entries(args, hooks, environment, out),
+        Verb::Entries(args) => entries::run(args, hooks, environment, out, err),
+        Verb::Explain(args::Explain::Pid { pid, server, format }) => {
+            explain::pid(&client(server, environment)?, pid, format, out)
+        }
         Verb::Bundle { server, format } => lists::bundle(&client(server, environment)?, format, out),
         Verb::Envoy(args::Envoy::Bootstrap(args)) => bootstrap::run(*args, environment, out),
-        Verb::Config(args::ConfigVerb::Check { config }) => check::run(config, hooks, environment, out),
+        Verb::Config(args::ConfigVerb::Check { config, format }) => {
+            check::run(config, format, hooks, environment, out)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod file;
 mod places;
 mod sections;
 mod settings;
+pub mod surroundings;
 
 pub use file::{File, FileError};
 pub use places::Environment;

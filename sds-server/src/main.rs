@@ -36,6 +36,7 @@ fn check_entries(path: &Path, trust_domain: &TrustDomain) -> EntryCheck {
     EntryCheck {
         files: report.files,
         entries: report.entries.len(),
+        trust_domains: report.trust_domains,
         problems: report.faults.iter().map(ToString::to_string).collect(),
     }
 }

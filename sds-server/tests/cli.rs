@@ -7,9 +7,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sds_server::admin::{
-    AdminServer, Bundle, Entries, Finding, MetricsServer, Rescan, Rescanned, Sources, State, Status,
+    AdminServer, Bundle, Entries, Explained, Finding, MetricsServer, Near, Rescan, Rescanned, Sources, State,
+    Status,
 };
 use sds_server::cli::output::Printer;
 use sds_server::cli::{EntryCheck, Hooks, Init, run_from};
@@ -58,7 +60,8 @@ fn run_in(environment: &Environment, args: &[&str]) -> Ran {
         check_entries: |path, _| {
             let is_wrong = path.ends_with("wrong");
             let problems = if is_wrong { vec!["a.yaml:3: no such selector".to_owned()] } else { Vec::new() };
-            EntryCheck { files: 1, entries: 2, problems }
+            let trust_domains = vec!["other.org".to_owned()];
+            EntryCheck { files: 1, entries: 2, trust_domains, problems }
         },
     };
     let (out, err) = (Text::default(), Text::default());
@@ -108,7 +111,13 @@ fn verbs_reach_their_work_with_the_flags() {
     assert_eq!((ran.status, ran.out.as_str()), (0, "initialised /d\n"));
     let ran = run(&["entries", "check", "--trust-domain", "example.org", "--entries", "/wrong"]);
     assert_eq!(ran.status, 1, "{ran:?}");
-    assert!(ran.out.starts_with("a.yaml:3: no such selector\n2 entries in order"), "{ran:?}");
+    assert!(ran.out.starts_with(
+        "a.yaml:3: no such selector\n2 entries in order, and the bundles of other.org, in 1 files"
+    ));
+    let ran =
+        run(&["entries", "check", "--trust-domain", "example.org", "--entries", "/wrong", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.status, &report["trust_domains"][0]), (1, &json!("other.org")));
 }
 
 #[test]
@@ -120,12 +129,59 @@ fn help_and_version_are_results() {
     }
 }
 
+/// Directories that a server would take, with modes that the umask has no say in.
+fn surroundings() -> (tempfile::TempDir, impl Fn(&[&str]) -> Ran) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    for name in ["data", "run", "entries"] {
+        std::fs::create_dir(path(name)).unwrap();
+        std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let (data, socket, entries) = (path("data"), path("run/s"), path("entries"));
+    let check = move |more: &[&str]| {
+        let args = ["config", "check", "--trust-domain", "example.org", "--data", &data, "--socket", &socket];
+        run(&[&args, &["--entries", &entries][..], more].concat())
+    };
+    (dir, check)
+}
+
 #[test]
 fn config_check_prints_what_can_be_read_back() {
-    let ran = run(&["config", "check", "--trust-domain", "example.org"]);
+    let (_dir, check) = surroundings();
+    let ran = check(&[]);
     assert_eq!(ran.status, 0, "{ran:?}");
     let file = sds_server::config::File::parse(&ran.out, Path::new("printed")).unwrap();
     assert_eq!(file.trust_domain.as_deref(), Some("example.org"));
+    let report: serde_json::Value = serde_json::from_str(&check(&["-o", "json"]).out).unwrap();
+    assert_eq!(report["settings"]["trust_domain"], "example.org");
+    assert_eq!((&report["findings"], &report["entries"]["entries"]), (&json!([]), &json!(2)));
+}
+
+#[test]
+fn config_check_finds_directories_that_a_server_would_refuse() {
+    let (dir, check) = surroundings();
+    let chmod = |name: &str, mode| {
+        std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let found = |expected: &str| {
+        let ran = check(&[]);
+        assert!(ran.status == 2 && ran.err.contains(expected), "{expected}: {ran:?}");
+    };
+    chmod("data", 0o777);
+    found("mode 0777, and others must not write to it: run chmod 0700");
+    chmod("data", 0o700);
+    chmod("run", 0o1777);
+    found("chmod go-w it");
+    let report: serde_json::Value = serde_json::from_str(&check(&["-o", "json"]).out).unwrap();
+    assert_eq!(report["findings"][0]["key"], "socket");
+    // A directory that is missing is made by the server; nothing is made here.
+    std::fs::remove_dir(dir.path().join("run")).unwrap();
+    assert_eq!(check(&[]).status, 0);
+    assert!(!dir.path().join("run").exists());
+    std::fs::remove_dir(dir.path().join("entries")).unwrap();
+    found("make it, even if it is empty");
+    std::fs::write(dir.path().join("entries"), "").unwrap();
+    found("is not a directory: name the directory");
 }
 
 #[test]
@@ -170,6 +226,14 @@ fn envoy_bootstrap_renders_the_flags() {
     };
     check("--peer spiffe://other.org/web", "is not of example.org");
     check("--edge 127.0.0.1:8000", "--edge is for --kind gateway only");
+    check(
+        "--outbound 127.0.0.1:15006",
+        "--inbound 0.0.0.0:15006 and --outbound 127.0.0.1:15006 are one address",
+    );
+    check("--app 127.0.0.1:7000 --outbound 127.0.0.1:7000", "give --app another port");
+    let admin = args.replace("/run/envoy.sock", "127.0.0.1:15006");
+    let ran = run(&admin.split_whitespace().collect::<Vec<_>>());
+    assert!(ran.status == 2 && ran.err.contains("and --admin 127.0.0.1:15006 are one address"), "{ran:?}");
     let public = args.replace("/run/envoy.sock", "0.0.0.0:9901");
     let ran = run(&public.split_whitespace().collect::<Vec<_>>());
     assert!(ran.status == 2 && ran.err.contains("not a loopback address"), "{ran:?}");
@@ -246,6 +310,19 @@ async fn serve() -> Fixture {
             let (removed, held_back) = if prune { (5, 0) } else { (0, 5) };
             Box::pin(async move { Ok(Rescanned { removed, held_back, ..Rescanned::default() }) })
         }),
+        explain: Arc::new(|pid| {
+            let near = Near {
+                spiffe_id: "spiffe://example.org/web".to_owned(),
+                missing: vec!["unix:uid:2".to_owned()],
+                instead: vec!["unix:uid:1".to_owned()],
+                has: vec!["unix:gid:1".to_owned()],
+                source: "a.yaml".to_owned(),
+            };
+            let unseen = vec!["the executable is too large\u{1b}".to_owned()];
+            let explained =
+                Explained { pid, unseen, near: vec![near], near_total: 1, ..Explained::default() };
+            Box::pin(async move { if pid == 1 { Err("no process 1".to_owned()) } else { Ok(explained) } })
+        }),
         metrics: recorded(),
         readiness: readiness.clone(),
     };
@@ -301,7 +378,7 @@ async fn status_ends_with_1_when_there_is_something_to_look_at() {
     let fixture = serve().await;
     let ran = fixture.cli("status").await;
     assert_eq!(ran.status, 0, "{ran:?}");
-    assert!(ran.out.contains("root not after  2027-11-23T21:34:15Z"), "{ran:?}");
+    assert!(ran.out.contains("root not after  2027-11-23 21:34:15Z ("), "{ran:?}");
 
     let finding = Finding { what: "a.yaml cannot be read".into(), advice: "repair line 3".into() };
     fixture.status.lock().unwrap().findings.push(finding);
@@ -346,6 +423,45 @@ async fn entries_and_bundle_are_printed() {
 }
 
 #[tokio::test]
+async fn an_explanation_is_printed_for_people_and_for_machines() {
+    let fixture = serve().await;
+    let ran = fixture.cli("explain pid 7").await;
+    assert_eq!(ran.status, 1, "it matches nothing: {ran:?}");
+    assert!(ran.out.contains("not seen: the executable is too large\\u{1b}"), "{ran:?}");
+    assert!(ran.out.contains("it matches no entry\n"), "{ran:?}");
+    assert!(ran.out.contains("spiffe://example.org/web  unix:uid:2  unix:uid:1  unix:gid:1"), "{ran:?}");
+    let ran = fixture.cli("explain pid 7 -o json").await;
+    let explained: Explained = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((explained.pid, explained.near.len()), (7, 1));
+    assert!(fixture.cli("explain pid 7 -o yaml").await.out.contains("near_total: 1"));
+    let ran = fixture.cli("explain pid 1").await;
+    assert!(ran.status == 1 && ran.err.contains("no process 1"), "{ran:?}");
+    assert!(
+        fixture.raw("GET /v1/explain/pid/x HTTP/1.1\r\nhost: a\r\n\r\n").await.starts_with("HTTP/1.1 400")
+    );
+}
+
+#[tokio::test]
+async fn empty_lists_are_said_so_on_standard_error() {
+    let mut fixture = serve().await;
+    fixture.sources.streams = Arc::new(Vec::new);
+    fixture.sources.entries = Arc::new(Entries::default);
+    std::fs::create_dir(fixture.dir.path().join("empty")).unwrap();
+    let data = fixture.dir.path().join("empty");
+    let (_drainer, drain) = drain::channel();
+    tokio::spawn(AdminServer::bind(&data.join("admin.sock"), &fixture.sources).unwrap().run(drain));
+    let check = async |args: &'static str, says: &str| {
+        let data = data.to_str().unwrap().to_owned();
+        let ask = move || run(&args.split(' ').chain(["--data", &data]).collect::<Vec<_>>());
+        let ran = tokio::task::spawn_blocking(ask).await.unwrap();
+        assert_eq!((ran.status, ran.out.as_str(), ran.err.as_str()), (0, "", says));
+    };
+    check("streams", "no streams are open\n").await;
+    check("streams --not-acknowledged", "all that was sent is acknowledged\n").await;
+    check("entries", "no entries are in force\n").await;
+}
+
+#[tokio::test]
 async fn a_reload_tells_what_the_brake_holds_back() {
     let fixture = serve().await;
     let ran = fixture.cli("entries reload").await;
@@ -353,6 +469,8 @@ async fn a_reload_tells_what_the_brake_holds_back() {
     assert!(ran.out.contains("--prune"), "{ran:?}");
     let ran = fixture.cli("entries reload --prune").await;
     assert_eq!((ran.status, ran.out.as_str()), (0, "0 added, 0 changed, 5 removed\n"));
+    let ran = fixture.cli("entries reload -o yaml").await;
+    assert!(ran.status == 1 && ran.out.contains("held_back: 5"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -376,6 +494,23 @@ async fn the_admin_socket_is_private_and_bounded() {
     check(post("{\"prun\": true}"), "HTTP/1.1 422").await;
     check(post(&format!("{{\"prune\": {}}}", " ".repeat(100_000))), "HTTP/1.1 413").await;
     check("GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(), "HTTP/1.1 404").await;
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_connection_that_asks_nothing() {
+    let Fixture { sources, .. } = serve().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let (drainer, drain) = drain::channel();
+    let server = tokio::spawn(AdminServer::bind(&path, &sources).unwrap().run(drain));
+    let mut idle = UnixStream::connect(&path).await.unwrap();
+    // Connections are accepted in their order: with this answer the idle one is among those that are served.
+    let mut asking = UnixStream::connect(&path).await.unwrap();
+    exchange(&mut asking, "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    drainer.begin();
+    // The time that a head may take is 5 s.
+    tokio::time::timeout(Duration::from_secs(3), server).await.expect("it ends at once").unwrap().unwrap();
+    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test]

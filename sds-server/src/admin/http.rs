@@ -1,6 +1,7 @@
 //! A small HTTP/1.1 loop: one request a connection, few connections, all bounded in time.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
@@ -45,6 +46,16 @@ pub(super) async fn run(door: impl Door, router: Router, drain: Drain) {
             Ok(stream) => {
                 let service = TowerToHyperService::new(router.clone());
                 let served = http1.serve_connection(TokioIo::new(stream), service);
+                let drain = drain.clone();
+                let served = async move {
+                    let mut served = pin!(served);
+                    tokio::select! {
+                        _ = served.as_mut() => return,
+                        // One that has asked nothing yet is closed: nobody waits for its head.
+                        () = drain.begun() => served.as_mut().graceful_shutdown(),
+                    }
+                    let _ = served.await; // A peer that went away is no matter.
+                };
                 connections.spawn(timeout(WHOLE, served).in_current_span());
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -89,3 +89,48 @@ pub struct Rescanned {
     /// Documents that could not be used: objects with `file` and `problem`.
     pub problems: Vec<Value>,
 }
+
+/// What a process is to the server: which selectors it has, and what they lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Explained {
+    /// The process, as the server's PID namespace numbers it.
+    pub pid: u32,
+    /// What it has. Empty if it cannot be attested.
+    pub selectors: Vec<String>,
+    /// What could not be seen of it, and why.
+    pub unseen: Vec<String>,
+    /// Entries all of whose selectors it has: it gets these identities.
+    pub matches: Vec<Matching>,
+    /// How many there are; `matches` may be cut short.
+    pub matches_total: usize,
+    /// Entries some of whose selectors it has, the nearest first.
+    pub near: Vec<Near>,
+    /// How many there are; `near` is cut short.
+    pub near_total: usize,
+}
+
+/// An entry that gives a process its identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matching {
+    /// The identity.
+    pub spiffe_id: String,
+    /// What the entry asks for.
+    pub selectors: Vec<String>,
+    /// The file that it stands in.
+    pub source: String,
+}
+
+/// An entry that would give it, but for the selectors that are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Near {
+    /// The identity.
+    pub spiffe_id: String,
+    /// What the entry asks for and the process lacks.
+    pub missing: Vec<String>,
+    /// What the process has in place of that: of the same kind, with another value.
+    pub instead: Vec<String>,
+    /// What the entry asks for and the process has.
+    pub has: Vec<String>,
+    /// The file that it stands in.
+    pub source: String,
+}

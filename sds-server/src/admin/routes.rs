@@ -1,7 +1,7 @@
 //! The API's paths and their answers.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -22,6 +22,7 @@ pub(super) fn admin(sources: Sources) -> Router {
         .route("/v1/entries", get(async |State(s): State<Sources>| Json((s.entries)())))
         .route("/v1/bundle", get(bundle))
         .route("/v1/entries/rescan", post(rescan))
+        .route("/v1/explain/pid/{pid}", get(explain))
         .with_state(sources.clone())
         .merge(probes(sources))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -52,6 +53,13 @@ async fn rescan(State(sources): State<Sources>, request: Result<Json<Rescan>, Js
     match (sources.rescan)(request).await {
         Ok(rescanned) => Json(rescanned).into_response(),
         Err(why) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
+    }
+}
+
+async fn explain(State(sources): State<Sources>, Path(pid): Path<u32>) -> Response {
+    match (sources.explain)(pid).await {
+        Ok(explained) => Json(explained).into_response(),
+        Err(why) => problem(StatusCode::NOT_FOUND, &why),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::model::{Bundle, Entries, Rescan, Rescanned, Status};
+use super::model::{Bundle, Entries, Explained, Rescan, Rescanned, Status};
 use crate::runtime::Readiness;
 use crate::telemetry::metrics::Metrics;
 
@@ -14,6 +14,9 @@ type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
 /// The rescan's answer: what it did, or why it could not.
 type Rescanning = BoxFuture<'static, Result<Rescanned, String>>;
+
+/// What a process is to the server, or why nothing can be said of it.
+type Explaining = BoxFuture<'static, Result<Explained, String>>;
 
 /// The server, as the admin API sees it. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +31,8 @@ pub struct Sources {
     pub bundle: Ask<Option<Bundle>>,
     /// Reads the entry documents again.
     pub rescan: Arc<dyn Fn(Rescan) -> Rescanning + Send + Sync>,
+    /// Explains what the process with a pid gets, and why.
+    pub explain: Arc<dyn Fn(u32) -> Explaining + Send + Sync>,
     /// What was counted.
     pub metrics: Metrics,
     /// Who is not ready.

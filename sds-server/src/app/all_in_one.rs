@@ -64,12 +64,20 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
         let readiness = Readiness::new();
         let starting = readiness.guard("entries");
         let streams = StreamRegistry::default();
-        let parts =
-            Parts { settings: settings.clone(), authority, node: node.clone(), index, entries, streams };
+        let attestor = attestor();
+        let parts = Parts {
+            settings: settings.clone(),
+            authority,
+            node: node.clone(),
+            index,
+            entries,
+            streams,
+            attestor: attestor.clone(),
+        };
         let (listener, admin) = bind(&settings, &parts, &metrics, &readiness, &drain)?;
         let limits = Limits::new(&settings.limits, runtime::open_files());
         let shared = Shared { clock, streams: parts.streams.clone(), ..Shared::default() };
-        let admit = admitter(node, &drain);
+        let admit = admitter(node, attestor, &drain);
         let server = Server::new(listener, limits, settings.limits.clone(), SdsService::new(shared), admit);
 
         let mut tasks = Supervisor::new(drainer);
@@ -114,16 +122,21 @@ fn bind(
     Ok((Listener::bind(&settings.socket, 0o666)?, admin))
 }
 
-/// What turns a peer into a session and the work that keeps it true.
-fn admitter(
-    node: Node,
-    drain: &Drain,
-) -> impl Fn(Peer, u64) -> (Session, futures::future::BoxFuture<'static, ()>) + Send + use<> {
+fn attestor() -> Arc<Attestor> {
     let (attestor, limitations) = Attestor::new();
     for limitation in limitations {
         tracing::warn!(%limitation, "the server cannot see everything");
     }
-    let (attestor, drain) = (Arc::new(attestor), drain.token());
+    Arc::new(attestor)
+}
+
+/// What turns a peer into a session and the work that keeps it true.
+fn admitter(
+    node: Node,
+    attestor: Arc<Attestor>,
+    drain: &Drain,
+) -> impl Fn(Peer, u64) -> (Session, futures::future::BoxFuture<'static, ()>) + Send + use<> {
+    let drain = drain.token();
     move |peer, connection| {
         let Peer { pid, uid, gid, pidfd } = peer;
         let (sessions, session) = Session::channel(Caller { connection, pid, uid, gid });

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use futures::future::FutureExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
+use spiffe_bridge::attest::Attestor;
 use spiffe_bridge::authority::Authority;
 use spiffe_bridge::node::Node;
 use spiffe_bridge::registration::directory::{HeldBecause, Problem};
 use spiffe_bridge::registration::{DirectoryHandle, EntryIndex, document};
 use tokio::sync::watch;
 
-use crate::admin::{Bundle, Entries, Finding, Rescan, Rescanned, Sources, State, Status};
+use super::explain::explain;
+use crate::admin::{Bundle, Entries, Explained, Finding, Rescan, Rescanned, Sources, State, Status};
 use crate::config::Settings;
 use crate::runtime::{Drain, Readiness};
 use crate::sds::StreamRegistry;
@@ -28,10 +30,12 @@ pub(super) struct Parts {
     pub(super) index: watch::Receiver<Arc<EntryIndex>>,
     pub(super) entries: DirectoryHandle,
     pub(super) streams: StreamRegistry,
+    pub(super) attestor: Arc<Attestor>,
 }
 
 pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain: &Drain) -> Sources {
     let (status, entries, bundle, rescan) = (parts.clone(), parts.clone(), parts.clone(), parts.clone());
+    let explain = parts.clone();
     let (streams, drain, waiting) = (parts.streams.clone(), drain.clone(), readiness.clone());
     Sources {
         status: Arc::new(move || status.status(&waiting, &drain)),
@@ -39,6 +43,7 @@ pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain:
         entries: Arc::new(move || entries.entries()),
         bundle: Arc::new(move || Some(bundle.bundle())),
         rescan: Arc::new(move |request| rescan.clone().rescan(request).boxed()),
+        explain: Arc::new(move |pid| explain.clone().explain(pid).boxed()),
         metrics: metrics.clone(),
         readiness: readiness.clone(),
     }
@@ -57,6 +62,7 @@ impl Parts {
             ("authority".to_owned(), value(self.authority.status())),
             ("node".to_owned(), value(&*self.node.status())),
             ("entries".to_owned(), value(&*directory)),
+            ("trust_domains".to_owned(), json!({ "others": self.index.borrow().federated().len() })),
             ("streams".to_owned(), json!({ "open": self.streams.count() })),
             (
                 "sealing".to_owned(),
@@ -130,6 +136,13 @@ impl Parts {
         let pem = pem(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
         let trust_domain = bundle.trust_domain.as_str().to_owned();
         Bundle { trust_domain, version: bundle.version.to_string(), pem }
+    }
+
+    async fn explain(self, pid: u32) -> Result<Explained, String> {
+        let index = self.index.borrow().clone();
+        // All evidence is looked for: a large executable is hashed, and names may be asked of a server.
+        let explained = tokio::task::spawn_blocking(move || explain(&self.attestor, &index, pid)).await;
+        explained.map_err(|_| "the explanation failed: see the log".to_owned())?
     }
 
     async fn rescan(self, request: Rescan) -> Result<Rescanned, String> {

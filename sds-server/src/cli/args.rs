@@ -51,6 +51,9 @@ pub enum Verb {
     },
     /// List the entries in force, check their documents, or have them read again
     Entries(EntriesArgs),
+    /// Tell why somebody gets what they get
+    #[command(subcommand)]
+    Explain(Explain),
     /// Print the trust bundle
     Bundle {
         #[command(flatten)]
@@ -136,6 +139,8 @@ pub enum EntriesVerb {
     Check {
         #[command(flatten)]
         config: ConfigArgs,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
     },
     /// Have the server read the entry documents again
     Reload {
@@ -144,15 +149,32 @@ pub enum EntriesVerb {
         /// Also withdraw what the brake on mass removal holds back
         #[arg(long)]
         prune: bool,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// What a process has, which entries it matches, and what it lacks for others; 1 if it matches none
+    Pid {
+        /// The process, as the server's host numbers it
+        pid: u32,
+        #[command(flatten)]
+        server: ServerArgs,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Print the effective configuration and everything that is wrong with it and with the entries
+    /// Print the effective configuration and everything that is wrong with it, its directories and the entries
     Check {
         #[command(flatten)]
         config: ConfigArgs,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
     },
 }
 

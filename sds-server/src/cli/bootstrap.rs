@@ -21,6 +21,7 @@ pub(super) fn run(mut args: BootstrapArgs, environment: &Environment, out: &mut 
     };
     of_its_kind(&args).map_err(Fault::Usage)?;
     let settings = settings(kind, args, &server).map_err(Fault::Usage)?;
+    one_address_each(kind, &settings).map_err(Fault::Usage)?;
     let text = envoy_configs::render(kind, &settings).map_err(|error| Fault::Usage(error.into()))?;
     match output {
         Some(path) => {
@@ -82,6 +83,32 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
         admin: args.admin.map_or(Ok(defaults.admin), |text| admin(&text))?,
         ..defaults
     })
+}
+
+/// Two listeners on one address keep Envoy from starting; an application there would be Envoy itself, in a loop.
+fn one_address_each(kind: Kind, settings: &Settings) -> anyhow::Result<()> {
+    let mut taken = vec![("--inbound", settings.inbound)];
+    match kind {
+        Kind::Sidecar => taken.extend([("--outbound", settings.outbound), ("--app", settings.app)]),
+        Kind::Gateway => taken.push(("--edge", settings.edge)),
+    }
+    if let Admin::Tcp(address) = &settings.admin {
+        taken.push(("--admin", *address));
+    }
+    let meet = |a: SocketAddr, b: SocketAddr| {
+        let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() == b.port() && (a.ip() == b.ip() || any && a.is_ipv4() == b.is_ipv4())
+    };
+    for (n, (flag, address)) in taken.iter().enumerate() {
+        // The port 0 lets the system choose one.
+        let other = taken.iter().skip(n + 1).find(|(_, other)| address.port() != 0 && meet(*address, *other));
+        if let Some((other_flag, other)) = other {
+            return Err(anyhow!(
+                "{flag} {address} and {other_flag} {other} are one address: give {other_flag} another port"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn id(flag: &'static str, text: &str, trust_domain: &TrustDomain) -> anyhow::Result<SpiffeId> {

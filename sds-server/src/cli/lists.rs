@@ -1,26 +1,24 @@
-//! `streams`, `entries` and `bundle`: lists, and the one verb that changes them.
+//! `streams` and `bundle`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::args::{BundleFormat, EntriesArgs, EntriesVerb, Format};
+use super::args::{BundleFormat, Format};
 use super::client::Client;
-use super::output::{Printer, cell, escape_lines};
-use super::{Ended, Hooks, Outcome};
-use crate::admin::{Bundle, Entries, Rescan, Rescanned};
-use crate::config::Environment;
+use super::output::Printer;
+use super::{Ended, Outcome};
+use crate::admin::Bundle;
 
 /// The columns that people look for first; all others follow.
 const STREAM_COLUMNS: [&str; 10] =
     ["connection", "pid", "uid", "node", "protocol", "name", "state", "version", "acked_version", "nack"];
-const ENTRY_COLUMNS: [&str; 6] = ["spiffe_id", "selectors", "dns_names", "peers", "hint", "source"];
-const PROBLEM_COLUMNS: [&str; 4] = ["file", "line", "column", "problem"];
 
 pub(super) fn streams(
     client: &Client,
     format: Format,
     only_not_acknowledged: bool,
     out: &mut Printer,
+    err: &mut Printer,
 ) -> Ended {
     #[derive(Deserialize)]
     struct Streams {
@@ -31,6 +29,10 @@ pub(super) fn streams(
         streams.retain_mut(keep_not_acknowledged);
     }
     match format {
+        Format::Table if streams.is_empty() => err.line(match only_not_acknowledged {
+            true => "all that was sent is acknowledged",
+            false => "no streams are open",
+        })?,
         Format::Table => {
             let rows: Vec<Value> = streams.iter().flat_map(rows).collect();
             out.list(&rows, &STREAM_COLUMNS, format)?;
@@ -70,70 +72,6 @@ fn rows(stream: &Value) -> Vec<Value> {
     }
 }
 
-pub(super) fn entries(
-    args: EntriesArgs,
-    hooks: Hooks,
-    environment: &Environment,
-    out: &mut Printer,
-) -> Ended {
-    match args.verb {
-        None => list(&super::client(args.server, environment)?, args.format, out),
-        Some(EntriesVerb::Check { config }) => {
-            let settings = super::settings(config, environment)?;
-            let found = (hooks.check_entries)(&settings.entries, &settings.trust_domain);
-            for problem in &found.problems {
-                out.line(&escape_lines(problem))?;
-            }
-            let directory = settings.entries.display();
-            out.line(&format!(
-                "{} entries in order, in {} files of {directory}",
-                found.entries, found.files
-            ))?;
-            Ok(outcome(found.problems.is_empty()))
-        }
-        Some(EntriesVerb::Reload { server, prune }) => {
-            reload(&super::client(server, environment)?, Rescan { prune }, out)
-        }
-    }
-}
-
-fn list(client: &Client, format: Format, out: &mut Printer) -> Ended {
-    let found: Entries = client.get("/v1/entries").map_err(anyhow::Error::from)?;
-    match format {
-        Format::Table => {
-            out.list(&found.entries, &ENTRY_COLUMNS, format)?;
-            problems(&found.problems, out)?;
-        }
-        Format::Json | Format::Yaml => out.structured(&found, format)?,
-    }
-    Ok(outcome(found.problems.is_empty()))
-}
-
-fn reload(client: &Client, rescan: Rescan, out: &mut Printer) -> Ended {
-    let done: Rescanned = client.post("/v1/entries/rescan", &rescan).map_err(anyhow::Error::from)?;
-    let Rescanned { added, changed, removed, held_back, problems: found } = done;
-    out.line(&format!("{added} added, {changed} changed, {removed} removed"))?;
-    if held_back > 0 {
-        out.line(&format!(
-            "{held_back} removals are held back, because they are so many: \
-             if they are meant, run `countersign entries reload --prune`"
-        ))?;
-    }
-    problems(&found, out)?;
-    Ok(outcome(found.is_empty() && held_back == 0))
-}
-
-fn problems(problems: &[Value], out: &mut Printer) -> anyhow::Result<()> {
-    if problems.is_empty() {
-        return Ok(());
-    }
-    out.line(&format!("\n{} documents cannot be used; what they held before stays:", problems.len()))?;
-    if problems.iter().all(Value::is_object) {
-        return out.list(problems, &PROBLEM_COLUMNS, Format::Table);
-    }
-    problems.iter().try_for_each(|problem| out.line(&cell(Some(problem))))
-}
-
 pub(super) fn bundle(client: &Client, format: BundleFormat, out: &mut Printer) -> Ended {
     let bundle: Bundle = client.get("/v1/bundle").map_err(anyhow::Error::from)?;
     match format {
@@ -141,8 +79,4 @@ pub(super) fn bundle(client: &Client, format: BundleFormat, out: &mut Printer) -
         BundleFormat::Json => out.structured(&bundle, Format::Json)?,
     }
     Ok(Outcome::Well)
-}
-
-fn outcome(is_well: bool) -> Outcome {
-    if is_well { Outcome::Well } else { Outcome::Finding }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
@@ -9,6 +10,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::Format;
+
+mod time;
 
 /// Where results go.
 pub struct Printer(Box<dyn Write>);
@@ -97,18 +100,33 @@ fn escape_except(text: &str, kept: &[char]) -> String {
     escaped
 }
 
-/// One value on one line.
+/// One value on one line, for people: never JSON. Times tell how far off they are.
 #[must_use]
 pub fn cell(value: Option<&Value>) -> String {
+    cell_at(value, SystemTime::now())
+}
+
+fn cell_at(value: Option<&Value>, now: SystemTime) -> String {
+    let inner = |value: &Value| cell_at(Some(value), now);
     match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
-        Some(Value::String(text)) => escape(text),
+        Some(Value::String(text)) => time::for_people(text, now).unwrap_or_else(|| escape(text)),
+        Some(Value::Bool(true)) => "yes".to_owned(),
+        Some(Value::Bool(false)) => "no".to_owned(),
+        Some(Value::Number(number)) => number.to_string(),
         Some(Value::Array(values)) if values.is_empty() => "-".to_owned(),
         Some(Value::Array(values)) => {
-            values.iter().map(|value| cell(Some(value))).collect::<Vec<_>>().join(",")
+            let separator = if values.iter().any(Value::is_object) { "; " } else { "," };
+            values.iter().map(inner).collect::<Vec<_>>().join(separator)
         }
-        Some(value) => escape(&value.to_string()),
+        Some(Value::Object(map)) if map.is_empty() => "-".to_owned(),
+        Some(Value::Object(map)) => {
+            let pair = |(key, value): (&String, &Value)| {
+                format!("{} {}", escape(key).replace('_', " "), inner(value))
+            };
+            map.iter().map(pair).collect::<Vec<_>>().join(", ")
+        }
     }
 }
 
@@ -143,6 +161,16 @@ mod tests {
         check("plain – ümläut", "plain – ümläut");
         check("\u{1b}[2Jgone\r\n", "\\u{1b}[2Jgone\\r\\n");
         check("a\u{9b}b\u{202e}c", "a\\u{9b}b\\u{202e}c");
+    }
+
+    #[test]
+    fn a_cell_is_never_json() {
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
+        let check = |value, expected| assert_eq!(cell_at(Some(&value), now), expected);
+        check(json!({"spiffe_id": "a", "ok": true, "none": null}), "none -, ok yes, spiffe id a");
+        check(json!([{"a": 1}, {"a": [2, 3]}]), "a 1; a 2,3");
+        check(json!([{}, []]), "-; -");
+        check(json!({"at": "1970-01-02T01:00:00Z"}), "at 1970-01-02 01:00:00Z (in 1h)");
     }
 
     #[test]

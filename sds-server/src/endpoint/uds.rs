@@ -20,7 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 mod directory;
 
-pub use directory::DirectoryError;
+pub use directory::{DirectoryError, look_at};
 
 /// Connections that the kernel holds for us while we are busy; more are told to try again.
 const BACKLOG: i32 = 1024;

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT end the process, the second one at once; SIGHUP asks for a rereading.
+//! SIGTERM and SIGINT end the process, the second one at once; SIGHUP asks for a rereading. Signals without a
+//! meaning here, whose default is to end the process, are taken and told in the log: a slip is no outage.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,6 +15,9 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+    alarm: Signal,
     drainer: Drainer,
     reread: watch::Sender<u64>,
 }
@@ -33,6 +37,10 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            // SIGPIPE is not among them: Rust's start-up ignores it, and writes say EPIPE.
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+            alarm: signal(SignalKind::alarm())?,
             drainer,
             reread,
         };
@@ -46,7 +54,11 @@ impl Signals {
     pub async fn run(mut self) -> Result<(), Infallible> {
         let mut asked = false;
         loop {
+            let ignored = |name| tracing::info!(signal = name, "a signal that means nothing here: ignored");
             let name = tokio::select! {
+                _ = self.user1.recv() => { ignored("SIGUSR1"); continue }
+                _ = self.user2.recv() => { ignored("SIGUSR2"); continue }
+                _ = self.alarm.recv() => { ignored("SIGALRM"); continue }
                 _ = self.terminate.recv() => "SIGTERM",
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.hangup.recv() => {

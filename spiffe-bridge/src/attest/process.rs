@@ -56,6 +56,17 @@ impl Process {
         Ok(process)
     }
 
+    /// The process that has `pid` now, with the user and group that it has now: to answer an operator's
+    /// question about it. Who connected is known from [`Process::from_peer`] alone.
+    ///
+    /// # Errors
+    /// [`AttestError`], as there.
+    pub fn by_pid(pid: u32) -> Result<Self, AttestError> {
+        let Credentials { uid, gid, .. } =
+            proc::credentials(pid).map_err(|e| of(pid, "/proc/PID/status", e))?;
+        Self::from_peer(pid, uid, gid, None)
+    }
+
     /// Becomes readable when the process exits.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {

@@ -38,6 +38,9 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// Everything.
+    pub const ALL: Self = Self { path: true, sha256: true, names: true };
+
     /// What a selector asks for.
     pub(crate) fn of(selector: &Selector) -> Self {
         let unix = |key| selector.kind() == "unix" && selector.value().starts_with(key);

@@ -58,6 +58,23 @@ pub enum DirectoryError {
 pub(super) fn trusted(directory: &Path) -> Result<PathBuf, DirectoryError> {
     make(directory)?;
     let real = fs::canonicalize(directory).map_err(failed("resolve", directory))?;
+    check(&real, Some(&real))?;
+    Ok(real)
+}
+
+/// Looks for what would have a socket in `directory` refused, and makes nothing: of a directory that is missing,
+/// those above it are looked at.
+///
+/// # Errors
+/// [`DirectoryError`].
+pub fn look_at(directory: &Path) -> Result<(), DirectoryError> {
+    let there = directory.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    let real = fs::canonicalize(there).map_err(failed("resolve", there))?;
+    check(&real, Some(real.as_path()).filter(|_| there == directory))
+}
+
+/// Checks `real` and all above it; `last` is to hold the socket itself.
+fn check(real: &Path, last: Option<&Path>) -> Result<(), DirectoryError> {
     let us = rustix::process::geteuid().as_raw();
     for ancestor in real.ancestors() {
         let found = fs::symlink_metadata(ancestor).map_err(failed("look at", ancestor))?;
@@ -71,12 +88,12 @@ pub(super) fn trusted(directory: &Path) -> Result<PathBuf, DirectoryError> {
         let mode = found.mode() & 0o7777;
         // In a sticky directory others cannot rename or remove what is not theirs, and the one below it is
         // ours or root's. The last one holds the socket itself, and gets no such grace.
-        let is_sticky_above = mode & STICKY != 0 && ancestor != real;
+        let is_sticky_above = mode & STICKY != 0 && Some(ancestor) != last;
         if mode & WRITABLE_BY_OTHERS != 0 && !is_sticky_above {
             return Err(DirectoryError::Writable { path, mode });
         }
     }
-    Ok(real)
+    Ok(())
 }
 
 /// Makes the directories that are missing, each with [`MODE`] whatever the umask: a directory that callers

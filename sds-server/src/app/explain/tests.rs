@@ -1,0 +1,90 @@
+use std::process::{Child, Command, Stdio};
+
+use spiffe_bridge::identity::{Revision, parse_workload_id};
+use spiffe_bridge::registration::EntryId;
+
+use super::*;
+
+fn entry(id: &str, selectors: &[&str]) -> Arc<Entry> {
+    let spiffe_id = parse_workload_id(&format!("spiffe://example.org/{id}")).unwrap();
+    let selectors: SelectorSet = selectors.iter().map(|text| text.parse().unwrap()).collect();
+    Arc::new(Entry {
+        id: EntryId::of(&spiffe_id, &selectors),
+        spiffe_id,
+        selectors,
+        dns_names: Vec::new(),
+        profile: None,
+        peers: Vec::new(),
+        hint: None,
+        source: "a.yaml".into(),
+    })
+}
+
+/// Ends with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_real_process_is_explained_by_what_it_has_and_lacks() {
+    let mut cat = Command::new("cat");
+    let running = Running(cat.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
+    let pid = running.0.id();
+    // Between fork and exec it is still this program.
+    while !std::fs::read_link(format!("/proc/{pid}/exe")).unwrap().ends_with("cat") {
+        std::thread::yield_now();
+    }
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (has_uid, has_gid) = (format!("unix:uid:{uid}"), format!("unix:gid:{gid}"));
+    let has_path = format!("unix:path:{}", path.display());
+    let index = EntryIndex::new(
+        Revision(1),
+        [
+            entry("right", &[&has_uid, &has_path]),
+            entry("one-of-three", &[&has_uid, &has_gid, "unix:path:/bin/other"]),
+            entry("one-of-two", &[&has_uid, "unix:path:/bin/other"]),
+            entry("two-of-three", &[&has_uid, "unix:path:/bin/other", "unix:user:nobody-here"]),
+            entry("nothing", &["unix:uid:4000000000"]),
+        ],
+    );
+    let explained = explain(&Attestor::new().0, &index, pid).unwrap();
+
+    assert_eq!(explained.unseen, Vec::<String>::new());
+    for expected in [&has_uid, &has_gid, &has_path] {
+        assert!(explained.selectors.contains(expected), "{expected} {explained:?}");
+    }
+    assert!(explained.selectors.iter().any(|text| text.starts_with("unix:sha256:")), "{explained:?}");
+    let ids: Vec<_> = explained.matches.iter().map(|m| m.spiffe_id.as_str()).collect();
+    assert_eq!((ids, explained.matches_total), (vec!["spiffe://example.org/right"], 1));
+    let near: Vec<_> = explained.near.iter().map(|n| (n.spiffe_id.as_str(), n.missing.len())).collect();
+    let expected = [("one-of-three", 1), ("one-of-two", 1), ("two-of-three", 2)];
+    assert_eq!(near.len(), 3, "{near:?}");
+    for ((id, missing), (name, count)) in near.iter().zip(expected) {
+        assert_eq!((*id, *missing), (format!("spiffe://example.org/{name}").as_str(), count));
+    }
+    assert_eq!(explained.near[0].missing, ["unix:path:/bin/other"]);
+    assert_eq!(explained.near[0].instead, [has_path]);
+}
+
+#[test]
+fn only_the_nearest_are_listed_and_all_are_counted() {
+    let has: SelectorSet = ["unix:uid:7".parse().unwrap()].into();
+    let entries: Vec<_> =
+        (0..50).map(|n| entry(&format!("e{n:02}"), &["unix:uid:7", &format!("unix:gid:{n}")])).collect();
+    let explained = compare(entries.iter(), &has, 1);
+    assert_eq!((explained.near.len(), explained.near_total), (NEAREST, 50));
+    assert_eq!(explained.near[0].spiffe_id, "spiffe://example.org/e00");
+}
+
+#[test]
+fn a_process_that_is_not_there_is_said_so() {
+    // More than the kernel's greatest pid.
+    let error = explain(&Attestor::new().0, &EntryIndex::default(), 4_194_305).unwrap_err();
+    assert!(error.starts_with("no process 4194305 is visible"), "{error}");
+}

@@ -1,0 +1,89 @@
+//! What the configuration points at: directories that the server would refuse, or could not use, found before
+//! it is started. Nothing is made or changed.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use super::{Problem, Settings};
+use crate::endpoint::uds;
+
+/// Who else may write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// What is wrong around a server with `settings` that runs as we do, each with what to do.
+#[must_use]
+pub fn problems(settings: &Settings) -> Vec<Problem> {
+    let found = [
+        ("socket", socket(&settings.socket)),
+        ("data", data(&settings.data)),
+        ("entries", entries(&settings.entries)),
+    ];
+    found.into_iter().filter_map(|(key, advice)| Some(Problem { key, advice: advice? })).collect()
+}
+
+fn socket(path: &Path) -> Option<String> {
+    let directory = path.parent()?;
+    if let Err(error) = uds::look_at(directory) {
+        return Some(with_cause(&error));
+    }
+    writable(directory)
+}
+
+fn data(path: &Path) -> Option<String> {
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
+        // `init` makes it.
+        Err(error) if error.kind() == ErrorKind::NotFound => return writable(path),
+        Err(error) => {
+            return Some(format!("cannot look at {path:?} ({error}): run this as the server's user"));
+        }
+    };
+    let (mode, us) = (found.mode() & 0o777, rustix::process::geteuid());
+    if !found.is_dir() {
+        return Some(format!("{path:?} is not a directory: remove it, or choose another"));
+    }
+    if mode & WRITABLE_BY_OTHERS != 0 {
+        let path = path.display();
+        return Some(format!(
+            "{path} has mode {mode:04o}, and others must not write to it: run chmod 0700 {path}"
+        ));
+    }
+    if !us.is_root() && found.uid() != us.as_raw() {
+        let owner = found.uid();
+        return Some(format!(
+            "{path:?} belongs to user {owner}: run as that user, or give it to ours with chown"
+        ));
+    }
+    writable(path)
+}
+
+fn entries(path: &Path) -> Option<String> {
+    match fs::read_dir(path) {
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Some(format!("there is no directory {path:?}: make it, even if it is empty"))
+        }
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            Some(format!("{path:?} is not a directory: name the directory that the documents lie in"))
+        }
+        Err(error) => Some(format!("{path:?} cannot be read ({error}): let the server's user read it")),
+    }
+}
+
+/// Whether we may put something into `path`, or make it: looks at the nearest ancestor that is there.
+fn writable(path: &Path) -> Option<String> {
+    let there = path.ancestors().find(|ancestor| ancestor.exists())?;
+    match accessat(CWD, there, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+        Ok(()) => None,
+        Err(error) => Some(format!("cannot write to {there:?} ({error}): let the server's user write to it")),
+    }
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
+}
