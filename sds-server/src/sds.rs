@@ -27,6 +27,7 @@ mod limits;
 mod metrics;
 pub mod nack;
 pub mod names;
+mod partial;
 pub mod request;
 mod rest;
 pub mod secret;

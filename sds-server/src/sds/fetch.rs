@@ -19,6 +19,7 @@ use tonic::Status;
 use super::frame::Frame as Piece;
 use super::limits::Limits;
 use super::names::MAX_NAME_BYTES;
+use super::partial::Place;
 use super::request::{Names, Refusal};
 use super::secret::{Lookup, Resource, TYPE_URL, look_up};
 use super::wire::{CONTENT_FIELD, put_len, put_str};
@@ -70,6 +71,7 @@ pub(super) async fn answer<B>(
     form: Form,
     body: B,
     session: Session,
+    place: Place,
     limits: Limits,
     now: Timestamp,
 ) -> Response<Whole>
@@ -77,7 +79,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let answered = tokio::time::timeout(DEADLINE, ask(form, body, session, &limits, now)).await;
+    let answered = tokio::time::timeout(DEADLINE, ask(form, body, session, place, &limits, now)).await;
     let late = || Err(Status::deadline_exceeded("the first SVID is still being signed: ask again"));
     match (answered.unwrap_or_else(|_| late()), form) {
         (Ok(response), _) => response,
@@ -90,6 +92,7 @@ async fn ask<B>(
     form: Form,
     body: B,
     session: Session,
+    place: Place,
     limits: &Limits,
     now: Timestamp,
 ) -> Result<Response<Whole>, Status>
@@ -97,10 +100,12 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let too_long =
-        |_| Status::resource_exhausted(format!("a request of more than {} bytes", limits.message_bytes));
-    let room = limits.message_bytes + frame::HEADER_BYTES;
+    // No more than there is room for: the length that it stated, or the longest.
+    let longest = place.bytes();
+    let too_long = |_| Status::resource_exhausted(format!("a request of more than {longest} bytes"));
+    let room = longest + frame::HEADER_BYTES;
     let bytes = Box::pin(Limited::new(body, room).collect()).await.map_err(too_long)?.to_bytes();
+    drop(place);
     let question = match form {
         Form::Grpc => of_grpc(bytes, limits)?,
         Form::Rest => rest::question(&bytes)?,

@@ -142,6 +142,15 @@ impl Reader {
         Ok(Some(message))
     }
 
+    /// How long the unfinished message is, in bytes; what is kept of it if that is not known yet.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        message_len(&self.partial, usize::MAX)
+            .ok()
+            .flatten()
+            .map_or(self.partial.len(), |len| HEADER_BYTES + len)
+    }
+
     /// Whether the bytes end within a message.
     #[must_use]
     pub fn is_within_message(&self) -> bool {

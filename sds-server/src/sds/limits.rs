@@ -9,10 +9,12 @@ pub struct Limits {
     pub names: usize,
     /// Bytes of one request message. Envoy's first one is 61 KB.
     pub message_bytes: usize,
+    /// Bytes kept of request messages whose end has not come, of all streams; one user has at most half of them.
+    pub unfinished_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { streams: 100_000, names: 4096, message_bytes: 1 << 20 }
+        Self { streams: 100_000, names: 4096, message_bytes: 1 << 20, unfinished_bytes: 128 << 20 }
     }
 }

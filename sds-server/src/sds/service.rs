@@ -18,6 +18,7 @@ use tonic::Status;
 use super::fetch::{self, Form, Whole};
 use super::limits::Limits;
 use super::metrics::{Event, Metrics, RefusedFor};
+use super::partial::{Place, Room, Unfinished};
 use super::request::{Protocol, Scope};
 use super::status::StreamRegistry;
 use super::stream::{Environment, Frames};
@@ -52,7 +53,8 @@ impl SdsService {
     pub fn new(shared: Shared) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let salt = started.as_secs() << 32 | u64::from(started.subsec_nanos());
-        let env = Environment { clock: shared.clock, limits: shared.limits, metrics: Metrics::new() };
+        let room = Room::new(shared.limits.unfinished_bytes);
+        let env = Environment { clock: shared.clock, limits: shared.limits, metrics: Metrics::new(), room };
         Self { env, streams: shared.streams, salt }
     }
 
@@ -61,6 +63,19 @@ impl SdsService {
             self.env.metrics.record(Event::Refused(reason));
             response.map(|()| Frames::default())
         })
+    }
+
+    /// Who asks, and room for the question: as much as it says that it is long, else as the longest.
+    fn room_for<B>(&self, request: &Request<B>) -> Result<(Session, Place), (RefusedFor, Response<()>)> {
+        let session = session(request)?;
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let bytes = length.unwrap_or(usize::MAX).min(self.env.limits.message_bytes);
+        let place = self.env.room.take(session.caller().uid, bytes).ok_or_else(|| {
+            let status = Status::resource_exhausted(Unfinished::NoRoom.to_string());
+            (RefusedFor::Message, status.into_http())
+        })?;
+        Ok((session, place))
     }
 
     fn open<B>(&self, request: Request<B>) -> Result<Response<Frames<B>>, (RefusedFor, Response<()>)> {
@@ -164,10 +179,10 @@ where
         let Some(form) = fetch_of(&request) else {
             return ready(Ok(self.answer(request).map(Either::Left))).left_future();
         };
-        match session(&request) {
-            Ok(session) => {
+        match self.room_for(&request) {
+            Ok((session, place)) => {
                 let (limits, now) = (self.env.limits, self.env.clock.now());
-                let answer = fetch::answer(form, request.into_body(), session, limits, now);
+                let answer = fetch::answer(form, request.into_body(), session, place, limits, now);
                 answer.map(|response| Ok(response.map(Either::Right))).boxed().right_future()
             }
             Err((reason, response)) => {

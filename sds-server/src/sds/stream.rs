@@ -17,6 +17,7 @@ use tonic::Status;
 use super::frame::{Frame, FrameError, Reader};
 use super::limits::Limits;
 use super::metrics::{Event, Metrics, RefusedFor};
+use super::partial::{Partial, Room, Unfinished};
 use super::request::{Heard, Protocol, Refusal, Request};
 use super::status::LiveStream;
 use super::subscription::Response;
@@ -34,6 +35,8 @@ struct Live<B> {
     caller: Session,
     session: Follower,
     state: SessionState,
+    /// What is kept of a message whose end has not come. Boxed: rare.
+    partial: Option<Box<Partial>>,
     /// Whether there may be something to say: the session or the client spoke since we last had nothing. The
     /// HTTP/2 library polls several times a push: the names need not be looked through each time.
     unsaid: bool,
@@ -48,6 +51,7 @@ pub(super) struct Environment {
     pub(super) clock: Clock,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
+    pub(super) room: Room,
 }
 
 impl<B> Default for Frames<B> {
@@ -66,6 +70,7 @@ impl<B> Frames<B> {
             caller: session.clone(),
             session: session.follow(),
             state: SessionState::ExpectAttestation,
+            partial: None,
             unsaid: false,
             stream,
             protocol,
@@ -130,7 +135,13 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
                 return Poll::Pending;
             }
             match self.reader.next(self.env.limits.message_bytes) {
-                Ok(Some(message)) => self.hear(message)?,
+                Ok(Some(message)) => {
+                    self.partial = None;
+                    self.hear(message)?;
+                }
+                Ok(None) if let Err(error) = self.keep(cx) => {
+                    return Poll::Ready(Err(self.refused(RefusedFor::Message, of_partial(error))));
+                }
                 Ok(None) => match ready!(Pin::new(&mut self.requests).poll_frame(cx)) {
                     Some(Ok(frame)) => {
                         if let Ok(chunk) = frame.into_data() {
@@ -150,6 +161,24 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Bounds what is kept of a message whose end has not come, and for how long.
+    fn keep(&mut self, cx: &mut Context<'_>) -> Result<(), Unfinished> {
+        if !self.reader.is_within_message() {
+            return Ok(());
+        }
+        let (room, uid, bytes) = (&self.env.room, self.stream.caller.uid, self.reader.awaited());
+        match &mut self.partial {
+            Some(partial) => {
+                partial.grow(room, uid, bytes)?;
+                partial.check(cx)
+            }
+            None => {
+                let partial = self.partial.insert(Box::new(Partial::begin(room, uid, bytes)?));
+                partial.check(cx)
+            }
+        }
     }
 
     /// Follows the session; `Err` when it has ended.
@@ -244,6 +273,13 @@ fn of_frame(error: FrameError) -> Status {
         FrameError::Compressed => Status::unimplemented(error.to_string()),
         FrameError::Flag(_) => Status::invalid_argument(error.to_string()),
         FrameError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
+    }
+}
+
+fn of_partial(error: Unfinished) -> Status {
+    match error {
+        Unfinished::NoRoom => Status::resource_exhausted(error.to_string()),
+        Unfinished::TooSlow => Status::deadline_exceeded(error.to_string()),
     }
 }
 
