@@ -114,6 +114,9 @@ fn values_that_do_not_fit_together_are_refused_with_advice() {
     check("renewal: {at: .nan}", "renewal.at:");
     check("renewal: {at: 0.9, spread: 0.1}", "renewal.spread: 0.1 is too wide");
     check("limits: {connections: 0}", "limits.connections: 0 would");
+    check("sds: {names: 0}", "sds.names: 0 would");
+    check("sds: {message_bytes: 1}", "sds.message_bytes: it must be between");
+    check("sds: {unfinished_bytes: 1000000}", "sds.unfinished_bytes: half of it");
     check("log: {filter: 'a=b=c'}", "log.filter:");
     check("metrics: {listen: '0.0.0.0:9464'}", "metrics.listen: 0.0.0.0:9464 is not a loopback");
     let error = resolve("trust_domain: Example.org").unwrap_err();

@@ -76,7 +76,7 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
         };
         let (listener, admin) = bind(&settings, &parts, &metrics, &readiness, &drain)?;
         let limits = Limits::new(&settings.limits, runtime::open_files());
-        let shared = Shared { clock, streams: parts.streams.clone(), ..Shared::default() };
+        let shared = Shared { clock, streams: parts.streams.clone(), limits: settings.sds };
         let admit = admitter(node, attestor, &drain);
         let server = Server::new(listener, limits, settings.limits.clone(), SdsService::new(shared), admit);
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Authority, Renewal};
-use crate::{endpoint, telemetry};
+use crate::{endpoint, sds, telemetry};
 
 /// More than any configuration has; a mistaken path to a device or an image ends here.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -30,6 +30,8 @@ pub struct File {
     pub renewal: Renewal,
     /// What callers may take.
     pub limits: endpoint::Config,
+    /// What SDS clients may make the server keep.
+    pub sds: sds::Limits,
     /// What is logged, and how.
     pub log: telemetry::logs::Config,
     /// Where metrics can be read.

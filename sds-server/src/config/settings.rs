@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
 
 use super::{Authority, Environment, File, Renewal};
-use crate::{endpoint, telemetry};
+use crate::{endpoint, sds, telemetry};
 
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 
@@ -39,6 +39,8 @@ pub struct Settings {
     pub renewal: Renewal,
     /// What callers may take.
     pub limits: endpoint::Config,
+    /// What SDS clients may make the server keep.
+    pub sds: sds::Limits,
     /// What is logged, and how.
     pub log: telemetry::logs::Config,
     /// Where metrics can be read.
@@ -94,6 +96,7 @@ impl Settings {
         file.authority.problems(&mut found);
         file.renewal.problems(&mut found);
         limits(&file.limits, &mut found);
+        sds_limits(&file.sds, &mut found);
         if let Err(error) = file.log.env_filter() {
             let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             found.push(("log.filter", format!("{error}: {source}")));
@@ -112,6 +115,7 @@ impl Settings {
                 authority: file.authority,
                 renewal: file.renewal,
                 limits: file.limits,
+                sds: file.sds,
                 log: file.log,
                 metrics: file.metrics,
             }),
@@ -187,6 +191,26 @@ fn limits(limits: &endpoint::Config, found: &mut Found) {
     ];
     for (key, _) in times.into_iter().filter(|(_, time)| time.as_millis() < 10) {
         found.push((key, "it must be at least 10ms".to_owned()));
+    }
+}
+
+fn sds_limits(limits: &sds::Limits, found: &mut Found) {
+    let sds::Limits { streams, names, message_bytes, unfinished_bytes } = *limits;
+    for (key, _) in
+        [("sds.streams", streams), ("sds.names", names)].into_iter().filter(|(_, count)| *count == 0)
+    {
+        found.push((key, "0 would serve nobody: give at least 1".to_owned()));
+    }
+    // Envoy's first request has 61 KB of node; a request of 64 MB is no request.
+    if !((128 << 10)..=(64 << 20)).contains(&message_bytes) {
+        found.push((
+            "sds.message_bytes",
+            "it must be between 131072 (128 KiB) and 67108864 (64 MiB)".to_owned(),
+        ));
+    }
+    if unfinished_bytes / 2 < message_bytes {
+        let advice = "half of it is the most that one user takes, and must hold one message: give at least 2 x sds.message_bytes";
+        found.push(("sds.unfinished_bytes", advice.to_owned()));
     }
 }
 

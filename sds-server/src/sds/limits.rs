@@ -1,7 +1,8 @@
 //! What a client may make the server keep.
 
 /// Bounds on streams, names and messages. Invariant 11.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Open streams of all connections; one user has at most half of them. One Envoy opens one for each name (envoy-sds.md §2.1).
     pub streams: usize,
