@@ -3,8 +3,10 @@
 pub mod all_in_one;
 mod data;
 mod explain;
+mod metrics;
 mod reload;
 mod retention;
 mod sources;
 
 pub use data::{DataError, initialise};
+pub use metrics::describe as describe_metrics;

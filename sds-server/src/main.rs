@@ -20,6 +20,7 @@ fn serve(settings: Settings, init: Init) -> anyhow::Result<()> {
     telemetry::logs::init(&settings.log)?;
     let metrics = telemetry::metrics::install()?;
     endpoint::describe();
+    app::describe_metrics();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(all_in_one::serve(settings, init == Init::Allowed, metrics))
 }

@@ -43,6 +43,8 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
         let keep = config.retention + config.longest_leaf_lifetime;
         let (authority, issuer) =
             authority::open(config, data.keys.clone(), data.store.clone(), log.clone(), clock.clone())?;
+        ::metrics::gauge!("countersign_root_not_after_timestamp_seconds")
+            .set(authority.status().root_not_after.unix_seconds() as f64);
         let (indexer, index) = Indexer::load(data.store.clone())?;
         let (directory, entries) = Directory::open(
             settings.entries.clone(),

@@ -91,7 +91,9 @@ fn problems(problems: &[Value], out: &mut Printer) -> anyhow::Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    out.line(&format!("\n{} documents cannot be used; what they held before stays:", problems.len()))?;
+    let count = problems.len();
+    let documents = if count == 1 { "document" } else { "documents" };
+    out.line(&format!("\n{count} {documents} cannot be used; what was accepted before stays:"))?;
     if problems.iter().all(Value::is_object) {
         return out.list(problems, &PROBLEM_COLUMNS, Format::Table);
     }

@@ -33,7 +33,7 @@ fn text(status: &Status) -> String {
         lines.push(String::new());
         match facts {
             Value::Object(facts) => {
-                lines.push(escape(area));
+                lines.push(escape(area).replace('_', " "));
                 let width = facts.keys().map(|key| key.chars().count()).max().unwrap_or(0);
                 for (key, value) in facts {
                     let key = escape(key).replace('_', " ");

@@ -181,6 +181,7 @@ impl State {
     }
 
     pub(in crate::node::engine) fn status(&self) -> NodeStatus {
+        metrics::gauge!("countersign_node_failing_identities").set(self.failing.len() as f64);
         let failing = self.failing.iter().take(LISTED).filter_map(|spec| self.slots.get(spec));
         NodeStatus {
             identities: self.slots.len(),

@@ -138,6 +138,11 @@ impl State {
         }
         metrics::gauge!("countersign_node_views").set(self.views.len() as f64);
         metrics::gauge!("countersign_node_identities").set(self.slots.len() as f64);
+        let served = self.slots.values().filter(|slot| !slot.views.is_empty());
+        let first = served.filter_map(|slot| Some(slot.held.as_ref()?.svid.not_after)).min();
+        // 0 while nobody is served.
+        metrics::gauge!("countersign_served_not_after_timestamp_seconds")
+            .set(first.map_or(0, Timestamp::unix_seconds) as f64);
     }
 }
 

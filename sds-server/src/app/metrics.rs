@@ -1,0 +1,99 @@
+//! What the metrics mean, of the modules that do not describe their own: the library names no exporter, and what
+//! was never counted must still show as 0, or no alert could see its first time.
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+use Kind::{Counter, Gauge, Histogram};
+
+/// Name, kind, the label and its values, meaning. docs/operations.md has the same, and a test holds that.
+type Row = (&'static str, Kind, Option<(&'static str, &'static [&'static str])>, &'static str);
+
+const PROTOCOLS: Option<(&str, &[&str])> = Some(("protocol", &["sotw", "delta"]));
+
+#[rustfmt::skip]
+const METRICS: &[Row] = &[
+    ("countersign_sds_streams", Gauge, PROTOCOLS,
+     "SDS streams that are open."),
+    ("countersign_sds_requests_total", Counter, PROTOCOLS,
+     "SDS requests that came."),
+    ("countersign_sds_stale_requests_total", Counter, PROTOCOLS,
+     "SDS requests that answer an older response, and say nothing of the newest."),
+    ("countersign_sds_responses_total", Counter, PROTOCOLS,
+     "SDS responses that were sent, each with one secret or the removal of one."),
+    ("countersign_sds_acks_total", Counter, PROTOCOLS,
+     "SDS responses that were acknowledged."),
+    ("countersign_sds_nacks_total", Counter, PROTOCOLS,
+     "SDS responses that were refused by the client (NACK)."),
+    ("countersign_sds_ack_seconds", Histogram, None,
+     "Time from an SDS response to its acknowledgement."),
+    ("countersign_sds_refused_total", Counter, Some(("reason", &["method", "streams", "names", "message", "contract", "session"])),
+     "SDS streams that were refused or ended by the server, by reason."),
+    ("countersign_sds_withheld_total", Counter, None,
+     "Secrets that were not sent because Envoy would refuse them, or accept them and fail open."),
+    ("countersign_issuances_total", Counter, Some(("outcome", &["issued", "failed"])),
+     "SVIDs that the node asked for, by what came of it."),
+    ("countersign_node_identities", Gauge, None,
+     "Identities that the node holds in memory."),
+    ("countersign_node_views", Gauge, None,
+     "Kinds of caller (sets of selectors) that are served."),
+    ("countersign_node_failing_identities", Gauge, None,
+     "Identities whose last renewal failed."),
+    ("countersign_served_not_after_timestamp_seconds", Gauge, None,
+     "When the first certificate expires among those of connected callers, in Unix seconds; 0 if there are none."),
+    ("countersign_svids_issued_total", Counter, Some(("kind", &["x509"])),
+     "SVIDs that the authority signed and recorded."),
+    ("countersign_svids_refused_total", Counter, Some(("fault", &["request", "authority"])),
+     "SVIDs that the authority did not sign, by whose fault it is."),
+    ("countersign_root_not_after_timestamp_seconds", Gauge, None,
+     "When the root certificate expires, in Unix seconds."),
+    ("countersign_issuer_batch_leaves", Histogram, None,
+     "Leaves that are signed together and share their writes to disk."),
+    ("countersign_issuer_reserve_seconds", Histogram, None,
+     "Time to make the reservations of a batch durable."),
+    ("countersign_issuer_record_seconds", Histogram, None,
+     "Time to make the issuances of a batch durable."),
+    ("countersign_store_transactions_total", Counter, None,
+     "Transactions that the store made durable or found in conflict."),
+    ("countersign_store_commit_seconds", Histogram, None,
+     "Time of a commit: of all transactions that shared it."),
+    ("countersign_store_failures_total", Counter, None,
+     "Commits that failed: the disk is full or broken."),
+    ("countersign_entries", Gauge, None,
+     "Entries in force."),
+    ("countersign_trust_domains", Gauge, None,
+     "Other trust domains whose bundles are known."),
+    ("countersign_entry_problems", Gauge, None,
+     "Documents that cannot be used."),
+    ("countersign_entries_held_back", Gauge, None,
+     "1 while the brake holds a change back that would withdraw many entries."),
+];
+
+/// Describes the metrics, and sets each counter and gauge to 0. Call it after the recorder is installed, before
+/// anything is counted.
+pub fn describe() {
+    for &(name, kind, label, meaning) in METRICS {
+        match kind {
+            Counter => describe_counter!(name, meaning),
+            Gauge => describe_gauge!(name, meaning),
+            // It shows with its first sample: an empty one has nothing to tell.
+            Histogram => describe_histogram!(name, meaning),
+        }
+        match (kind, label) {
+            (Counter, None) => counter!(name).absolute(0),
+            (Counter, Some((label, values))) => {
+                values.iter().for_each(|value| counter!(name, label => *value).absolute(0));
+            }
+            (Gauge, None) => gauge!(name).set(0.0),
+            (Gauge, Some((label, values))) => {
+                values.iter().for_each(|value| gauge!(name, label => *value).set(0.0));
+            }
+            (Histogram, _) => {}
+        }
+    }
+}
