@@ -132,6 +132,7 @@ mod tests {
         drop(first);
         assert!(room.take(3, 1).is_some());
         drop(second);
-        assert_eq!((room.taken().all, room.taken().by_uid.len()), (0, 0));
+        let taken = room.taken();
+        assert_eq!((taken.all, taken.by_uid.len()), (0, 0));
     }
 }
