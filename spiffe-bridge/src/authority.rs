@@ -36,7 +36,7 @@ mod validity;
 
 pub use config::{Config, LeafRequest};
 pub use error::{InitError, IssuerError, OpenError, SignError, StateError};
-pub use init::init;
+pub use init::{init, trust_domain_of};
 pub use issuer::Issuer;
 
 /// Requests that wait to be signed: two full batches, so that one fills while another is in flight.

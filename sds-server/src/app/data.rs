@@ -24,6 +24,14 @@ pub enum DataError {
         /// The directory.
         path: PathBuf,
     },
+    /// The root is there and its key is not.
+    #[error(
+        "the key directory {path} is gone: restore it from the backup of this data directory. The root in the store cannot sign without it; a new root, in another data directory, cuts off all who trust this one"
+    )]
+    KeysLost {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It was used before.
     #[error("the data directory {path} is initialised already: nothing was changed")]
     AlreadyInitialised {
@@ -74,7 +82,12 @@ impl Data {
         check(path)?;
         let (store, writer) = store::open(&path.join(STORE))?;
         let writer = spawn(writer)?;
-        let keys = Arc::new(DiskKeys::open(path.join("keys"))?);
+        let directory = path.join("keys");
+        // Made with the root and never again: an empty one beside an old root would look like a fresh start.
+        if !directory.exists() && authority::trust_domain_of(&store)?.is_some() {
+            return Err(DataError::KeysLost { path: directory }.into());
+        }
+        let keys = Arc::new(DiskKeys::open(directory)?);
         Ok(Self { store, writer, keys })
     }
 

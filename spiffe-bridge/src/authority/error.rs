@@ -18,6 +18,14 @@ pub enum InitError {
     /// There is one.
     #[error("this store has an authority already: start it without init, or use another data directory")]
     AlreadyInitialised,
+    /// There is one, of another trust domain.
+    #[error(
+        "this store has the authority of {stored:?} already: give that trust domain, or use another data directory"
+    )]
+    HasOtherTrustDomain {
+        /// The one that it is of.
+        stored: String,
+    },
     /// An earlier init for another trust domain was cut off.
     #[error(
         "an unfinished init for {stored:?} is in this store: init that one, or use another data directory"

@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use serde_json::json;
 
 use super::validity::whole;
-use super::{Config, InitError, state};
+use super::{Config, InitError, StateError, state};
 use crate::audit::{self, Event};
 use crate::clock::Clock;
 use crate::keys::{KeyError, KeyId, KeyManager};
@@ -29,8 +29,13 @@ pub async fn init(
     store: &Store,
     clock: &Clock,
 ) -> Result<(), InitError> {
-    if state::read_root(store)?.is_some() {
-        return Err(InitError::AlreadyInitialised);
+    if let Some(stored) = trust_domain_of(store)? {
+        let is_ours = stored == config.trust_domain.as_str();
+        return Err(if is_ours {
+            InitError::AlreadyInitialised
+        } else {
+            InitError::HasOtherTrustDomain { stored }
+        });
     }
     let key = prepare(config, store).await?;
     let now = clock.now();
@@ -64,6 +69,14 @@ pub async fn init(
     let compares = vec![Compare::Absent(ROOT.into())];
     store.transact(Transaction { compares, writes }).await.map_err(taken)?;
     Ok(())
+}
+
+/// The trust domain whose root this store has; `None` before [`init`] has finished.
+///
+/// # Errors
+/// [`StateError`] if the store's record cannot be read.
+pub fn trust_domain_of(store: &Store) -> Result<Option<String>, StateError> {
+    Ok(state::read_root(store)?.map(|(root, _)| root.trust_domain))
 }
 
 /// Writes the step into the journal, or finds it there, and returns the name of the root's key.
