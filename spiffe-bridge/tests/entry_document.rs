@@ -12,7 +12,7 @@ fn domain() -> TrustDomain {
 
 fn read(text: &str) -> Result<Vec<Entry>, Vec<Fault>> {
     let documents = parse(text, &"web.yaml".into(), &domain())?;
-    Ok(documents.iter().filter_map(|document| document.entry().cloned()).collect())
+    Ok(documents.iter().filter_map(|document| document.entry().map(|entry| Entry::clone(entry))).collect())
 }
 
 const WHOLE: &str = "\

@@ -67,8 +67,7 @@ async fn start(data: &Path, clock: &Clock, entries: &str) -> Bench {
 fn index_of(revision: u64, entries: &str) -> Arc<EntryIndex> {
     let domain = parse_trust_domain(DOMAIN).unwrap();
     let parsed = document::parse(entries, &"test.yaml".into(), &domain).unwrap();
-    let entries: Vec<Arc<Entry>> =
-        parsed.iter().filter_map(|document| document.entry().cloned().map(Arc::new)).collect();
+    let entries: Vec<Arc<Entry>> = parsed.iter().filter_map(|document| document.entry().cloned()).collect();
     Arc::new(EntryIndex::new(Revision(revision), entries))
 }
 

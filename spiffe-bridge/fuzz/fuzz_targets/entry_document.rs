@@ -10,9 +10,9 @@ fuzz_target!(|text: &str| {
     let file = "fuzz.yaml".into();
     match parse(text, &file, &domain) {
         Ok(documents) => {
-            let entries: Vec<_> = documents.iter().filter_map(|d| d.entry().cloned()).collect();
+            let entries: Vec<_> = documents.iter().filter_map(|d| d.entry().map(|e| (**e).clone())).collect();
             let again = parse(&to_yaml(&entries), &file, &domain);
-            let again = again.map(|documents| documents.iter().filter_map(|d| d.entry().cloned()).collect::<Vec<_>>());
+            let again = again.map(|documents| documents.iter().filter_map(|d| d.entry().map(|e| (**e).clone())).collect::<Vec<_>>());
             assert_eq!(again.as_ref(), Ok(&entries), "{}", to_yaml(&entries));
         }
         Err(faults) => {

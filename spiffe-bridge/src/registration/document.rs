@@ -67,15 +67,15 @@ pub struct Document {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// `kind: Workload`
-    Workload(Entry),
+    Workload(Arc<Entry>),
     /// `kind: TrustDomain`
-    TrustDomain(FederatedBundle),
+    TrustDomain(Arc<FederatedBundle>),
 }
 
 impl Document {
     /// The entry, if it is a `Workload`.
     #[must_use]
-    pub fn entry(&self) -> Option<&Entry> {
+    pub fn entry(&self) -> Option<&Arc<Entry>> {
         match &self.content {
             Content::Workload(entry) => Some(entry),
             Content::TrustDomain(_) => None,
@@ -164,7 +164,7 @@ fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, L
                 lacks("spiffe_id");
             }
             let at = raw.spiffe_id.as_ref()?.referenced;
-            Some((Content::Workload(check_workload(raw, own, faults)?), at))
+            Some((Content::Workload(Arc::new(check_workload(raw, own, faults)?)), at))
         }
         Kind::TrustDomain => {
             if raw.bundle.is_none() {
@@ -180,7 +180,7 @@ fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, L
             let source = faults.file.clone();
             let (roots, sequence) = (bundle.roots, bundle.sequence);
             Some((
-                Content::TrustDomain(FederatedBundle { trust_domain, roots, sequence, source }),
+                Content::TrustDomain(Arc::new(FederatedBundle { trust_domain, roots, sequence, source })),
                 name.referenced,
             ))
         }

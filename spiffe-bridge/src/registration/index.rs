@@ -1,6 +1,6 @@
 //! The entries of one moment, and which of them a set of selectors matches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Entry;
@@ -82,9 +82,10 @@ impl EntryIndex {
     #[must_use]
     pub fn new(revision: Revision, entries: impl IntoIterator<Item = Arc<Entry>>) -> Self {
         let mut entries: Vec<_> = entries.into_iter().collect();
+        // Files are mostly in order already: a stable sort merges their runs.
         entries.sort_by(|a, b| (&a.spiffe_id, &a.id, &a.source).cmp(&(&b.spiffe_id, &b.id, &b.source)));
         entries.dedup_by(|later, first| later.id == first.id);
-        let mut uses: BTreeMap<&Selector, usize> = BTreeMap::new();
+        let mut uses: HashMap<&Selector, usize> = HashMap::new();
         for selector in entries.iter().flat_map(|entry| &entry.selectors) {
             *uses.entry(selector).or_default() += 1;
         }

@@ -93,8 +93,8 @@ fn fresh(documents: &[Document], file: &Arc<str>, owners: &Owners) -> Result<For
     let mut form = Form::default();
     for document in documents {
         match &document.content {
-            Content::Workload(entry) => form.entries.push(Arc::new(entry.clone())),
-            Content::TrustDomain(bundle) => form.federated.push(Arc::new(bundle.clone())),
+            Content::Workload(entry) => form.entries.push(entry.clone()),
+            Content::TrustDomain(bundle) => form.federated.push(bundle.clone()),
         }
     }
     Ok(form)
@@ -113,11 +113,13 @@ pub(in crate::registration) struct Difference {
 
 pub(super) fn compare(before: &Files, after: &Files) -> Difference {
     let mut balance: BTreeMap<SpiffeId, isize> = BTreeMap::new();
-    for id in before.values().flat_map(Form::grants) {
-        *balance.entry(id).or_default() -= 1;
+    // Files that are the same on both sides cancel out, and are most of them.
+    let other = |files: &Files, file: &Arc<str>, form: &Form| files.get(file) != Some(form);
+    for (_, form) in before.iter().filter(|(file, form)| other(after, file, form)) {
+        form.grants().for_each(|id| *balance.entry(id).or_default() -= 1);
     }
-    for id in after.values().flat_map(Form::grants) {
-        *balance.entry(id).or_default() += 1;
+    for (_, form) in after.iter().filter(|(file, form)| other(before, file, form)) {
+        form.grants().for_each(|id| *balance.entry(id).or_default() += 1);
     }
     let count = |files: &Files| files.values().map(|form| form.entries.len() + form.federated.len()).sum();
     let mut difference = Difference { before: count(before), after: count(after), ..Difference::default() };
