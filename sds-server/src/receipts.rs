@@ -2,7 +2,7 @@
 //! "applied".
 //!
 //! ```text
-//! OTLP Export ─► otlp (decode, bounded) ─► observation (by name) ─► judge (pure) ─► Verdict
+//! OTLP Export ─► otlp (decode, bounded) ─► observation (by name) ─► tracker (a process) ─► judge (pure)
 //! ```
 //!
 //! An ACK lies when the same bytes are sent again, and a NACK lies when some contexts had already switched. Only
@@ -16,7 +16,9 @@
 pub mod judge;
 pub mod observation;
 pub mod otlp;
+pub mod tracker;
 pub mod xxh64;
 
 pub use judge::{Baseline, Push, Verdict, judge};
 pub use observation::{Bounds, Observation, Owner};
+pub use tracker::Tracker;
