@@ -62,6 +62,7 @@ const fn main(kind: Kind) -> &'static str {
 fn part(name: &str) -> Option<&'static str> {
     Some(match name {
         "node" => include_str!("../templates/parts/node.yaml"),
+        "receipts" => include_str!("../templates/parts/receipts.yaml"),
         "inbound" => include_str!("../templates/parts/inbound.yaml"),
         "outgoing" => include_str!("../templates/parts/outgoing.yaml"),
         "sds" => include_str!("../templates/parts/sds.yaml"),

@@ -50,6 +50,9 @@ pub struct Settings {
     pub admin: Admin,
     /// The longest that a connection lives, so that a revoked or expired peer goes away. Whole seconds.
     pub connection_age: Duration,
+    /// How often Envoy tells Countersign its counters of certificates, which prove what it really uses: so long a
+    /// proof takes. Whole milliseconds.
+    pub receipts: Duration,
 }
 
 impl Settings {
@@ -79,6 +82,7 @@ impl Settings {
                 (Ipv4Addr::LOCALHOST, if kind == Kind::Sidecar { 15000 } else { 15010 }).into(),
             ),
             connection_age: Duration::from_secs(600),
+            receipts: Duration::from_secs(1),
         }
     }
 }

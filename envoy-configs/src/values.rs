@@ -35,6 +35,7 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         ("callee_roots", callee_roots(&settings.callee, &domain)),
         ("admin", admin(&settings.admin)?),
         ("connection_age", age(settings.connection_age)?),
+        ("receipts", flush(settings.receipts)?),
     ]))
 }
 
@@ -167,6 +168,16 @@ fn age(age: Duration) -> Result<String, RenderError> {
         Ok(format!("{seconds}s"))
     } else {
         Err(unusable("connection_age", &format!("{age:?}"), "whole seconds, one second to one day"))
+    }
+}
+
+/// Envoy takes whole milliseconds, from 1 ms to 5 min.
+fn flush(interval: Duration) -> Result<String, RenderError> {
+    let millis = interval.as_millis();
+    if (100..=300_000).contains(&millis) && interval.subsec_nanos().is_multiple_of(1_000_000) {
+        Ok(format!("{}.{:03}s", millis / 1000, millis % 1000))
+    } else {
+        Err(unusable("receipts", &format!("{interval:?}"), "whole milliseconds, 100 ms to 5 minutes"))
     }
 }
 

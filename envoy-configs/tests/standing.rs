@@ -44,6 +44,7 @@ fn every_choice_shows_in_the_bootstrap() {
     chosen.upstreams =
         vec![Host { host: "::1".into(), port: 1 }, Host { host: "api.example.org".into(), port: 2 }];
     chosen.callee = callee("spiffe://partner.test/api");
+    chosen.receipts = std::time::Duration::from_millis(2500);
     chosen.callers = listed(&["spiffe://example.org/a", "spiffe://example.org/b"]);
     let text = render(Kind::Sidecar, &chosen).unwrap();
     for expected in [
@@ -53,6 +54,7 @@ fn every_choice_shows_in_the_bootstrap() {
         "address: \"::1\", port_value: 1 }",
         "address: \"api.example.org\", port_value: 2 }",
         "name: \"spiffe://partner.test\", sds_config: *sds",
+        "stats_flush_interval: 2.500s ",
         "- { san_type: URI, matcher: { exact: \"spiffe://example.org/a\" } }",
         "- { san_type: URI, matcher: { exact: \"spiffe://example.org/b\" } }",
     ] {
@@ -99,6 +101,8 @@ fn what_cannot_be_used_is_refused_by_name() {
     refused("callee", |s| s.callee = callee("spiffe://example.org"));
     refused("callee", |s| s.callee = Callee::Named("a b".into()));
     refused("connection_age", |s| s.connection_age = std::time::Duration::ZERO);
+    refused("receipts", |s| s.receipts = std::time::Duration::from_millis(99));
+    refused("receipts", |s| s.receipts = std::time::Duration::from_micros(100_500));
     refused("edge_tls", |s| {
         s.edge_tls = Some(EdgeTls { certificate_chain: "/a\nb".into(), private_key: "/k".into() });
     });

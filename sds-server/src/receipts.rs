@@ -14,11 +14,14 @@
 //! * What a message can make us keep is bounded by [`Bounds`].
 
 pub mod judge;
+mod metrics;
 pub mod observation;
 pub mod otlp;
+mod service;
 pub mod tracker;
 pub mod xxh64;
 
 pub use judge::{Baseline, Push, Verdict, judge};
 pub use observation::{Bounds, Observation, Owner};
+pub use service::{Receipts, Reply};
 pub use tracker::Tracker;

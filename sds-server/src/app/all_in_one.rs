@@ -18,6 +18,7 @@ use crate::admin::{AdminServer, MetricsServer};
 use crate::config::Settings;
 use crate::endpoint::uds::Listener;
 use crate::endpoint::{Limits, Peer, Server};
+use crate::receipts::Receipts;
 use crate::runtime::{self, Drain, Readiness, Signals, Supervisor};
 use crate::sds::{SdsService, Shared, StreamRegistry};
 use crate::telemetry::metrics::Metrics;
@@ -80,7 +81,8 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
         let limits = Limits::new(&settings.limits, runtime::open_files());
         let shared = Shared { clock, streams: parts.streams.clone(), limits: settings.sds };
         let admit = admitter(node, attestor, &drain);
-        let server = Server::new(listener, limits, settings.limits.clone(), SdsService::new(shared), admit);
+        let service = Receipts::beside(SdsService::new(shared));
+        let server = Server::new(listener, limits, settings.limits.clone(), service, admit);
 
         let mut tasks = Supervisor::new(drainer);
         tasks.spawn_background("signals", signals.run());

@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 /// Shorter messages are not counted: a stream costs more than that anyway.
-const SMALL: usize = 4096;
+pub(crate) const SMALL: usize = 4096;
 /// From the first byte of a message to its last. Envoy writes one at once.
 const TIME: Duration = Duration::from_secs(10);
 
 /// Bytes of unfinished messages, of all streams. Half of the room is the most that one user takes. Invariant 11.
 #[derive(Debug, Clone)]
-pub(super) struct Room(Arc<Shared>);
+pub(crate) struct Room(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -31,7 +31,7 @@ struct Taken {
 
 /// Room for one message, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     room: Room,
     uid: u32,
     bytes: usize,
@@ -39,7 +39,7 @@ pub(super) struct Place {
 
 /// Why an unfinished message is not waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unfinished {
+pub(crate) enum Unfinished {
     #[error("too many requests that are not whole yet: send each at once")]
     NoRoom,
     #[error("a request was not whole after {} s: send it at once", TIME.as_secs())]
@@ -47,11 +47,11 @@ pub(super) enum Unfinished {
 }
 
 impl Room {
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self(Arc::new(Shared { bytes, taken: Mutex::default() }))
     }
 
-    pub(super) fn take(&self, uid: u32, bytes: usize) -> Option<Place> {
+    pub(crate) fn take(&self, uid: u32, bytes: usize) -> Option<Place> {
         let mut taken = self.taken();
         let of_user = taken.by_uid.get(&uid).copied().unwrap_or_default() + bytes;
         if taken.all + bytes > self.0.bytes || of_user > self.0.bytes / 2 {

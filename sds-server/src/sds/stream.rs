@@ -268,7 +268,7 @@ fn of_end(reason: EndReason) -> Status {
     }
 }
 
-fn of_frame(error: FrameError) -> Status {
+pub(crate) fn of_frame(error: FrameError) -> Status {
     match error {
         FrameError::Compressed => Status::unimplemented(error.to_string()),
         FrameError::Flag(_) => Status::invalid_argument(error.to_string()),
