@@ -24,7 +24,7 @@ use common::{cpu, disk};
 use spiffe_bridge::authority::{self, Authority, LeafRequest};
 use spiffe_bridge::clock::Clock;
 use spiffe_bridge::identity::{SpiffeId, TrustDomain};
-use spiffe_bridge::keys::{DiskKeys, KeyManager, workload};
+use spiffe_bridge::keys::{DiskKeys, KeyManager, KeyType, workload};
 use spiffe_bridge::{audit, store};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -103,7 +103,7 @@ fn mint(threads: usize) {
             scope.spawn(move || {
                 let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
                 for _ in (thread..IDENTITIES).step_by(threads) {
-                    std::hint::black_box(workload::generate().unwrap());
+                    std::hint::black_box(workload::generate(KeyType::EcP256).unwrap());
                     std::hint::black_box(signer.sign(&SystemRandom::new(), &[7; 420]).unwrap());
                 }
             });
@@ -113,7 +113,7 @@ fn mint(threads: usize) {
 
 /// What a node does for one identity.
 async fn one(authority: Authority, number: usize) {
-    let key = workload::generate().unwrap();
+    let key = workload::generate(KeyType::EcP256).unwrap();
     let spiffe_id = SpiffeId::new(format!("spiffe://bench.test/ns/payments/sa/{number}")).unwrap();
     let request = LeafRequest { spiffe_id, dns_names: Vec::new(), spki: key.spki, lifetime: None };
     std::hint::black_box(authority.sign(request).await.unwrap());

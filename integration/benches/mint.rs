@@ -24,7 +24,7 @@ use common::{cpu, pem};
 use data_encoding::Encoding;
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{SpiffeId, TrustDomain};
-use spiffe_bridge::keys::{KeyId, KeyManager, MemoryKeys, PublicKey, workload};
+use spiffe_bridge::keys::{KeyId, KeyManager, KeyType, MemoryKeys, PublicKey, workload};
 use spiffe_bridge::x509::{self, DnsNames, Draft, Leaf, Template, Validity, inspect, root};
 
 const ROUNDS: usize = 60;
@@ -63,7 +63,7 @@ fn main() {
     );
     compare(
         "workload::generate : keygen, SPKI, PKCS#8",
-        &|| drop(black_box(workload::generate().unwrap())),
+        &|| drop(black_box(workload::generate(KeyType::EcP256).unwrap())),
         &|| raw.key(),
         Goal::None,
     );
@@ -92,7 +92,7 @@ struct Raw {
 impl Raw {
     fn new(ca: &Ca) -> Self {
         let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-        let public = PublicKey::from_spki(&workload::generate().unwrap().spki).unwrap();
+        let public = PublicKey::from_spki(&workload::generate(KeyType::EcP256).unwrap().spki).unwrap();
         let message = ca.tbs(&public); // as long as a leaf's
         Self { signer, public, message }
     }
@@ -127,7 +127,7 @@ impl Ca {
     fn new() -> Self {
         let keys: Box<dyn KeyManager> = Box::new(MemoryKeys::new());
         let key: KeyId = "root".parse().unwrap();
-        keys.generate(&key).unwrap();
+        keys.generate(&key, KeyType::EcP256).unwrap();
         let now = Timestamp::from_unix_seconds(1_780_000_000);
         let validity = Validity { not_before: now, not_after: now + Duration::from_secs(86_400) };
         let trust_domain = TrustDomain::new("bench.test").unwrap();
@@ -152,12 +152,13 @@ impl Ca {
 
     fn leaf(&self, public_key: &PublicKey) -> Vec<u8> {
         let tbs = self.tbs(public_key);
-        x509::assemble(&tbs, &self.keys.sign(&self.key, &tbs).unwrap()).to_vec()
+        let signature = self.keys.sign(&self.key, KeyType::EcP256.certificate_scheme(), &tbs).unwrap();
+        x509::assemble(&tbs, KeyType::EcP256, &signature).to_vec()
     }
 
     /// What node, authority and encoder do for one SVID between them: the key goes over the seam as SPKI.
     fn key_and_leaf(&self) -> String {
-        let key = workload::generate().unwrap();
+        let key = workload::generate(KeyType::EcP256).unwrap();
         let public = PublicKey::from_spki(&key.spki).unwrap();
         let mut out = String::with_capacity(2048);
         pem::append(&mut out, &self.base64, "CERTIFICATE", &self.leaf(&public));

@@ -1,9 +1,9 @@
 //! The key manager: makes, signs with and destroys CA keys, which never leave it (invariant 8).
 //!
 //! Two homes: [`MemoryKeys`] (gone with the process) and [`DiskKeys`] (one file a key, mode 0600).
-//! Everything is ECDSA on P-256 with SHA-256, through aws-lc-rs, which wipes what it frees. There
-//! is no call that gives a private key back. Workload keys are another matter: they are made to be
-//! handed over, by [`workload::generate`], and no manager ever sees them.
+//! A key is of one [`KeyType`] for good, and signs in each [`SignatureScheme`] that fits it; all through
+//! aws-lc-rs, which wipes what it frees. There is no call that gives a private key back. Workload keys are
+//! another matter: they are made to be handed over, by [`workload::generate`], and no manager ever sees them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,13 +12,16 @@ use std::str::FromStr;
 use serde::Serialize;
 
 mod disk;
+mod key_type;
 mod memory;
+mod pair;
 mod public;
 #[cfg(test)]
 mod suite;
 pub mod workload;
 
 pub use disk::DiskKeys;
+pub use key_type::{KeyType, SignatureScheme, UnknownKeyType};
 pub use memory::MemoryKeys;
 pub use public::{PublicKey, PublicKeyError};
 
@@ -66,14 +69,14 @@ pub enum KeyHome {
     },
 }
 
-/// Makes keys, signs with them and destroys them. Calls block, for microseconds (sign) up to a
-/// disk's fsync (generate, destroy).
+/// Makes keys, signs with them and destroys them. Calls block, for microseconds (sign; RSA:
+/// milliseconds) up to a disk's fsync (generate, destroy) or the search for two primes (generate, RSA).
 pub trait KeyManager: Send + Sync {
-    /// Makes a new P-256 key; it is durable, if this manager is, when the call returns.
+    /// Makes a new key; it is durable, if this manager is, when the call returns.
     ///
     /// # Errors
     /// [`KeyError::Exists`] if the name is taken; what the home reports.
-    fn generate(&self, id: &KeyId) -> Result<PublicKey, KeyError>;
+    fn generate(&self, id: &KeyId, key_type: KeyType) -> Result<PublicKey, KeyError>;
 
     /// The public half of a key.
     ///
@@ -81,11 +84,11 @@ pub trait KeyManager: Send + Sync {
     /// [`KeyError::Unknown`].
     fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError>;
 
-    /// Signs `message` (not its hash): ECDSA P-256 with SHA-256, in ASN.1 form. RFC 3279 §2.2.3.
+    /// Signs `message` (not its hash) the way of `scheme`.
     ///
     /// # Errors
-    /// [`KeyError::Unknown`], [`KeyError::Crypto`].
-    fn sign(&self, id: &KeyId, message: &[u8]) -> Result<Vec<u8>, KeyError>;
+    /// [`KeyError::Unknown`], [`KeyError::OtherScheme`], [`KeyError::Crypto`].
+    fn sign(&self, id: &KeyId, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError>;
 
     /// Destroys a key for good. Destroying what does not exist is an error, so that a record that
     /// says "destroyed" is never a guess.
@@ -137,7 +140,7 @@ pub enum KeyError {
         remedy: String,
     },
     /// A file that should be a key is not one.
-    #[error("{} is not a P-256 key in PKCS#8: restore it from a backup", path.display())]
+    #[error("{} is not a key in PKCS#8 of a type that is known here: restore it from a backup", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -152,6 +155,14 @@ pub enum KeyError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// The key does not sign that way.
+    #[error("a key of type {key_type} does not sign as {scheme:?}: ask for a scheme of its type")]
+    OtherScheme {
+        /// The key's type.
+        key_type: KeyType,
+        /// What was asked for.
+        scheme: SignatureScheme,
     },
     /// The cryptographic library failed, which it tells nothing more about.
     #[error("the cryptographic library could not {operation}")]

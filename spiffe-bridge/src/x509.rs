@@ -9,6 +9,7 @@
 //! - Leaves are spliced from octets encoded once; rcgen and x509-parser are the oracles in the tests.
 //! - No private key passes through here: to-be-signed octets go out, a signature comes back.
 
+mod algorithm;
 mod der;
 pub mod inspect;
 mod lint;
@@ -22,4 +23,4 @@ pub use inspect::CaFacts;
 pub use lint::{LintError, lint};
 pub use san::{DnsNames, MAX_DNS_NAMES, SanError};
 pub use serial::random_serial;
-pub use template::{Draft, Leaf, Template, TimeError, Validity, assemble};
+pub use template::{Draft, Leaf, Template, TemplateError, TimeError, Validity, assemble};

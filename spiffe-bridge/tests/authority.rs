@@ -10,7 +10,9 @@ use spiffe_bridge::audit::Log;
 use spiffe_bridge::authority::{self, Config, InitError, OpenError, SignError};
 use spiffe_bridge::clock::Clock;
 use spiffe_bridge::identity::TrustDomain;
-use spiffe_bridge::keys::{DiskKeys, KeyError, KeyHome, KeyId, KeyManager, MemoryKeys, PublicKey};
+use spiffe_bridge::keys::{
+    DiskKeys, KeyError, KeyHome, KeyId, KeyManager, KeyType, MemoryKeys, PublicKey, SignatureScheme,
+};
 use spiffe_bridge::store::{self, Store};
 use support::{NOW, ca, domain, in_memory, request};
 
@@ -73,7 +75,7 @@ async fn init_makes_one_root_and_open_finds_it_again() {
     assert_eq!(keys.list().unwrap().len(), 1);
     assert!(matches!(open(config.clone(), Arc::new(MemoryKeys::new()), &store), Err(OpenError::Key(_))));
     let other = Arc::new(MemoryKeys::new());
-    other.generate(&keys.list().unwrap()[0]).unwrap();
+    other.generate(&keys.list().unwrap()[0], KeyType::EcP256).unwrap();
     assert!(matches!(open(config, other, &store), Err(OpenError::KeyMismatch { .. })));
     let foreign = Config::new(TrustDomain::new("example.com").unwrap());
     assert!(matches!(open(foreign, keys, &store), Err(OpenError::OtherTrustDomain { .. })));
@@ -83,17 +85,17 @@ async fn init_makes_one_root_and_open_finds_it_again() {
 struct Broken(MemoryKeys, std::sync::atomic::AtomicBool);
 
 impl KeyManager for Broken {
-    fn generate(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
-        self.0.generate(id)
+    fn generate(&self, id: &KeyId, key_type: KeyType) -> Result<PublicKey, KeyError> {
+        self.0.generate(id, key_type)
     }
     fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
         self.0.public(id)
     }
-    fn sign(&self, id: &KeyId, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    fn sign(&self, id: &KeyId, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         if self.1.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(KeyError::Crypto { operation: "sign" });
         }
-        self.0.sign(id, message)
+        self.0.sign(id, scheme, message)
     }
     fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
         self.0.destroy(id)
@@ -249,15 +251,15 @@ impl redb::StorageBackend for Disk {
 struct Counting(MemoryKeys, std::sync::atomic::AtomicUsize);
 
 impl KeyManager for Counting {
-    fn generate(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
-        self.0.generate(id)
+    fn generate(&self, id: &KeyId, key_type: KeyType) -> Result<PublicKey, KeyError> {
+        self.0.generate(id, key_type)
     }
     fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
         self.0.public(id)
     }
-    fn sign(&self, id: &KeyId, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    fn sign(&self, id: &KeyId, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.0.sign(id, message)
+        self.0.sign(id, scheme, message)
     }
     fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
         self.0.destroy(id)

@@ -16,7 +16,9 @@ use rcgen::{
 use spiffe_bridge::authority::{Config, LeafRequest, SignError};
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{Serial, SpiffeId};
-use spiffe_bridge::keys::{KeyError, KeyHome, KeyId, KeyManager, MemoryKeys, PublicKey, workload};
+use spiffe_bridge::keys::{
+    KeyError, KeyHome, KeyId, KeyManager, KeyType, MemoryKeys, PublicKey, SignatureScheme, workload,
+};
 use spiffe_bridge::store::Store;
 use spiffe_bridge::x509::root::{NameConstraints, Root, self_sign};
 use spiffe_bridge::x509::{DnsNames, Draft, Leaf, Template, Validity, inspect, lint, random_serial};
@@ -65,22 +67,22 @@ struct Witness {
 }
 
 impl KeyManager for Witness {
-    fn generate(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
+    fn generate(&self, id: &KeyId, key_type: KeyType) -> Result<PublicKey, KeyError> {
         let journal = self.store.get(b"authority/journal").unwrap().expect("the step is durable first");
         assert!(String::from_utf8(journal.value).unwrap().contains(id.as_str()));
-        self.keys.generate(id)
+        self.keys.generate(id, key_type)
     }
     fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
         self.keys.public(id)
     }
-    fn sign(&self, id: &KeyId, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+    fn sign(&self, id: &KeyId, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         if self.store.get(b"authority/root").unwrap().is_some() {
             let rows = self.store.list(b"authority/reserved/").unwrap();
             let reserved = rows.iter().any(|(_, row)| row.value.windows(message.len()).any(|w| w == message));
             assert!(reserved, "signed before its to-be-signed octets were durable");
             self.seen.fetch_add(1, Ordering::Relaxed);
         }
-        self.keys.sign(id, message)
+        self.keys.sign(id, scheme, message)
     }
     fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
         self.keys.destroy(id)
@@ -269,7 +271,7 @@ async fn pk_13_name_constraints_are_a_cas_critical_and_the_host_itself() {
     }
     let keys = MemoryKeys::new();
     let id: KeyId = "root".parse().unwrap();
-    keys.generate(&id).unwrap();
+    keys.generate(&id, KeyType::EcP256).unwrap();
     let validity = Validity { not_before: NOW, not_after: NOW + Duration::from_secs(7200) };
     let name_constraints = NameConstraints::OwnTrustDomain;
     let root = Root { trust_domain: &domain(), validity, depth: 0, name_constraints };
@@ -288,7 +290,7 @@ async fn pk_13_name_constraints_are_a_cas_critical_and_the_host_itself() {
         ("spiffe://a.example.org/a", false),
     ] {
         let (tbs, _) = some_tbs(&template, &SpiffeId::new(spiffe_id).unwrap(), facts.validity);
-        let leaf = spiffe_bridge::x509::assemble(&tbs, &keys.sign(&id, &tbs).unwrap());
+        let leaf = sign_leaf(&keys, &id, &tbs);
         let (passed, said) = openssl_verify(&leaf, &root, NOW, "sslclient");
         assert_eq!(passed, good, "{spiffe_id}: {said}");
     }
@@ -301,7 +303,7 @@ async fn pk_13_name_constraints_are_a_cas_critical_and_the_host_itself() {
 async fn pk_21_what_is_signed_is_what_was_linted() {
     let ca = ca().await;
     let (template, _) = template_under(ca.root());
-    let specimen = parsed(template.specimen());
+    let specimen = parsed(template.specimen(KeyType::EcP256).unwrap());
     assert!(specimen.verify_signature(Some(parsed(ca.root()).public_key())).is_err(), "a throw-away key's");
     let dns_names = vec!["lint.invalid".to_owned()];
     let lifetime = Some(Duration::from_secs(3600));
@@ -334,6 +336,12 @@ fn fixed_parts(cert: &x509_parser::prelude::X509Certificate<'_>) -> Vec<u8> {
     tbs
 }
 
+fn sign_leaf(keys: &dyn KeyManager, id: &KeyId, tbs: &[u8]) -> rustls_pki_types::CertificateDer<'static> {
+    let signer = keys.public(id).unwrap().key_type();
+    let signature = keys.sign(id, signer.certificate_scheme(), tbs).unwrap();
+    spiffe_bridge::x509::assemble(tbs, signer, &signature)
+}
+
 fn template_under(root: &rustls_pki_types::CertificateDer<'_>) -> (Template, inspect::CaFacts) {
     let facts = inspect::ca(root).unwrap();
     let specimen = SpiffeId::new("spiffe://example.org/lint").unwrap();
@@ -342,7 +350,7 @@ fn template_under(root: &rustls_pki_types::CertificateDer<'_>) -> (Template, ins
 
 fn some_tbs(template: &Template, spiffe_id: &SpiffeId, validity: Validity) -> (Vec<u8>, Serial) {
     let serial = random_serial().unwrap();
-    let public_key = PublicKey::from_spki(&workload::generate().unwrap().spki).unwrap();
+    let public_key = PublicKey::from_spki(&workload::generate(KeyType::EcP256).unwrap().spki).unwrap();
     let dns_names = DnsNames::default();
     let leaf = Leaf { serial: &serial, validity, public_key: &public_key, spiffe_id, dns_names: &dns_names };
     (template.tbs(&leaf).unwrap(), serial)
@@ -394,7 +402,7 @@ proptest! {
         let mut octets = serial;
         octets[0] = 0x40 | (octets[0] & 0x3f);
         let serial = Serial::from_octets(&octets).unwrap();
-        let spki = workload::generate().unwrap().spki;
+        let spki = workload::generate(KeyType::EcP256).unwrap().spki;
         let public_key = PublicKey::from_spki(&spki).unwrap();
         let id = format!("spiffe://example.org/{path}");
         let (spiffe_id, dns_names) = (SpiffeId::new(&id).unwrap(), DnsNames::parse(&dns).unwrap());

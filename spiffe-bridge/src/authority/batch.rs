@@ -162,9 +162,14 @@ async fn reserve(shared: &Shared, prepared: &[Prepared]) -> Result<(), SignError
 
 /// Signs what is reserved, and answers where the key manager fails.
 fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<Signed> {
-    let sign = |prepared: Prepared| match shared.keys.sign(&shared.key, &prepared.tbs) {
+    let signer = shared.root.public_key.key_type();
+    let sign = |prepared: Prepared| match shared.keys.sign(
+        &shared.key,
+        signer.certificate_scheme(),
+        &prepared.tbs,
+    ) {
         Ok(signature) => {
-            let certificate = assemble(&prepared.tbs, &signature);
+            let certificate = assemble(&prepared.tbs, signer, &signature);
             let event = issued(&prepared, &signature);
             Some(Signed { prepared, certificate, event })
         }

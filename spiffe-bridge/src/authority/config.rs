@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use crate::identity::{SpiffeId, TrustDomain};
+use crate::keys::KeyType;
 
 /// How an authority issues.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Whose SVIDs it signs. Fixed for the life of the store.
     pub trust_domain: TrustDomain,
+    /// The type of the CA keys that init makes. An authority that exists keeps its own.
+    pub key_type: KeyType,
     /// How long a new root is valid, from its making. A year.
     pub root_lifetime: Duration,
     /// How long a leaf is valid that asks for nothing else. An hour.
@@ -28,6 +31,7 @@ impl Config {
         const HOUR: Duration = Duration::from_secs(3600);
         Self {
             trust_domain,
+            key_type: KeyType::default(),
             root_lifetime: HOUR * 24 * 365,
             leaf_lifetime: HOUR,
             longest_leaf_lifetime: HOUR * 24,

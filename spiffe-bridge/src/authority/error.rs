@@ -9,7 +9,7 @@ use crate::keys::{KeyError, KeyId, PublicKeyError};
 use crate::store::StoreError;
 use crate::x509::inspect::InspectError;
 use crate::x509::root::RootError;
-use crate::x509::{LintError, SanError, TimeError};
+use crate::x509::{LintError, SanError, TemplateError};
 
 /// Why no authority was made.
 #[derive(Debug, thiserror::Error)]
@@ -152,9 +152,9 @@ pub enum SignError {
         /// Until when.
         not_after: Timestamp,
     },
-    /// The time cannot be written.
-    #[error("the validity was refused")]
-    Time(#[from] TimeError),
+    /// The template makes no such leaf.
+    #[error("no such leaf can be made")]
+    Template(#[source] Arc<TemplateError>),
     /// The store failed, so nothing is signed.
     #[error("nothing is signed while the store fails")]
     Store(#[from] StoreError),
@@ -182,7 +182,7 @@ impl SignError {
             | Self::AuthorityKey
             | Self::TooShort => true,
             Self::RootNotValid { .. }
-            | Self::Time(_)
+            | Self::Template(_)
             | Self::Store(_)
             | Self::Audit(_)
             | Self::Key(_)
@@ -194,6 +194,12 @@ impl SignError {
 impl From<KeyError> for SignError {
     fn from(error: KeyError) -> Self {
         Self::Key(Arc::new(error))
+    }
+}
+
+impl From<TemplateError> for SignError {
+    fn from(error: TemplateError) -> Self {
+        Self::Template(Arc::new(error))
     }
 }
 

@@ -9,7 +9,7 @@ use super::validity::whole;
 use super::{Config, InitError, StateError, state};
 use crate::audit::{self, Event};
 use crate::clock::Clock;
-use crate::keys::{KeyError, KeyId, KeyManager};
+use crate::keys::{KeyError, KeyId, KeyManager, KeyType};
 use crate::store::{Compare, Store, StoreError, Transaction, Write};
 use crate::x509::root::{NameConstraints, Root, self_sign};
 use crate::x509::{Validity, inspect, random_serial};
@@ -43,17 +43,13 @@ pub async fn init(
         Validity { not_before: whole(now - config.backdate), not_after: whole(now + config.root_lifetime) };
     let trust_domain = config.trust_domain.clone();
     let certificate = tokio::task::spawn_blocking({
-        let key = key.clone();
+        let (key, key_type) = (key.clone(), config.key_type);
         move || {
-            match keys.generate(&key) {
-                // The crash came between key and certificate: nothing was signed with it that anybody has.
-                Ok(_) | Err(KeyError::Exists { .. }) => {}
-                Err(error) => return Err(InitError::Key(error)),
-            }
+            make_key(keys.as_ref(), &key, key_type)?;
             let name_constraints = NameConstraints::Unconstrained;
             // Leaves only: no CA stands below this root. RFC 5280 §4.2.1.9.
             let root = Root { trust_domain: &trust_domain, validity, depth: 0, name_constraints };
-            Ok(self_sign(&root, keys.as_ref(), &key)?)
+            self_sign(&root, keys.as_ref(), &key).map_err(InitError::Root)
         }
     })
     .await
@@ -95,6 +91,19 @@ async fn prepare(config: &Config, store: &Store) -> Result<KeyId, InitError> {
     let writes = vec![Step::prepare_root(domain, &key).write()];
     store.transact(Transaction { compares, writes }).await.map_err(taken)?;
     Ok(key)
+}
+
+/// Makes the key `id`, unless an init that was cut off made it already.
+fn make_key(keys: &dyn KeyManager, id: &KeyId, key_type: KeyType) -> Result<(), KeyError> {
+    match keys.generate(id, key_type) {
+        // The crash came between key and certificate: nothing was signed with it that anybody has.
+        Err(KeyError::Exists { .. }) if keys.public(id)?.key_type() == key_type => Ok(()),
+        Err(KeyError::Exists { .. }) => {
+            keys.destroy(id)?; // of another type than is asked for now
+            keys.generate(id, key_type).map(drop)
+        }
+        made => made.map(drop),
+    }
 }
 
 /// Somebody else initialised this store at the same time.

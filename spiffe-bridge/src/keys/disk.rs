@@ -9,12 +9,12 @@ use std::sync::{Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 use super::memory::{Held, MemoryKeys};
-use super::{KeyError, KeyHome, KeyId, KeyManager, PublicKey};
+use super::{KeyError, KeyHome, KeyId, KeyManager, KeyType, PublicKey, SignatureScheme};
 
 /// What a key's file ends with, and a file that is still being written.
 const SUFFIX: &str = ".pk8";
 const UNFINISHED: &str = ".new";
-/// A P-256 key in PKCS#8 takes 138 octets; nothing near this size is one.
+/// The longest, RSA-4096 in PKCS#8, takes 2.4 KB; nothing of this size is a key.
 const MAX_FILE_BYTES: u64 = 4096;
 
 /// A key manager that keeps its keys in files. Not sealed: their mode is all that protects them.
@@ -65,15 +65,15 @@ impl DiskKeys {
 }
 
 impl KeyManager for DiskKeys {
-    fn generate(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
+    fn generate(&self, id: &KeyId, key_type: KeyType) -> Result<PublicKey, KeyError> {
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path(id);
         if path.exists() || self.keys.public(id).is_ok() {
             return Err(KeyError::Exists { id: id.clone() });
         }
-        let held = Held::generate()?;
+        let held = Held::generate(key_type)?;
         let unfinished = self.directory.join(format!("{id}{UNFINISHED}"));
-        write_new(&unfinished, held.expose_pkcs8()?.as_ref())?;
+        write_new(&unfinished, &held.expose_pkcs8()?)?;
         // A link never overwrites, and the name appears only with the whole key behind it.
         fs::hard_link(&unfinished, &path).map_err(io_error("create", &path))?;
         fs::remove_file(&unfinished).map_err(io_error("remove", &unfinished))?;
@@ -85,8 +85,8 @@ impl KeyManager for DiskKeys {
         self.keys.public(id)
     }
 
-    fn sign(&self, id: &KeyId, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.keys.sign(id, message)
+    fn sign(&self, id: &KeyId, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.keys.sign(id, scheme, message)
     }
 
     fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use zeroize::Zeroizing;
 
-use super::{KeyError, KeyHome, KeyId, KeyManager, PublicKey};
+use super::pair::Pair;
+use super::{KeyError, KeyHome, KeyId, KeyManager, KeyType, PublicKey, SignatureScheme};
 
 /// A key manager without a home: what it holds is gone when it is dropped.
 #[derive(Default)]
 pub struct MemoryKeys(RwLock<BTreeMap<KeyId, Arc<Held>>>);
 
-/// A key, ready to sign. aws-lc wipes the private number when it is freed.
+/// A key, ready to sign.
 pub(super) struct Held {
-    pair: EcdsaKeyPair,
-    public: PublicKey,
+    pair: Pair,
+    /// The same for signatures in fixed form, if it has such: reading it anew costs more than signing.
+    fixed: Option<Pair>,
 }
 
 impl MemoryKeys {
@@ -37,51 +38,55 @@ impl MemoryKeys {
         if keys.contains_key(id) {
             return Err(KeyError::Exists { id: id.clone() });
         }
-        let public = held.public.clone();
+        let public = held.pair.public().clone();
         keys.insert(id.clone(), Arc::new(held));
         Ok(public)
     }
 }
 
 impl Held {
-    pub(super) fn generate() -> Result<Self, KeyError> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
-            .map_err(|_| KeyError::Crypto { operation: "make a key" })?;
-        Ok(Self::new(pair))
+    pub(super) fn generate(key_type: KeyType) -> Result<Self, KeyError> {
+        Self::new(Pair::generate(key_type)?)
     }
 
-    /// The key of a PKCS#8 document, if it is a P-256 one.
+    /// The key of a PKCS#8 document, if it is of a type that is known.
     pub(super) fn from_pkcs8(der: &[u8]) -> Option<Self> {
-        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der).ok().map(Self::new)
+        Self::new(Pair::from_pkcs8(der)?).ok()
     }
 
     /// The PKCS#8 document, which wipes itself when dropped: for the disk's manager alone.
-    pub(super) fn expose_pkcs8(&self) -> Result<aws_lc_rs::pkcs8::Document, KeyError> {
-        self.pair.to_pkcs8v1().map_err(|_| KeyError::Crypto { operation: "encode a key" })
+    pub(super) fn expose_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        self.pair.expose_pkcs8()
     }
 
-    fn new(pair: EcdsaKeyPair) -> Self {
-        let public = PublicKey::from_own_point(pair.public_key().as_ref());
-        Self { pair, public }
+    fn new(pair: Pair) -> Result<Self, KeyError> {
+        let fixed = pair.fixed()?;
+        Ok(Self { pair, fixed })
+    }
+
+    fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let key_type = self.pair.public().key_type();
+        if !scheme.fits(key_type) {
+            return Err(KeyError::OtherScheme { key_type, scheme });
+        }
+        let is_fixed =
+            matches!(scheme, SignatureScheme::EcdsaP256Sha256Fixed | SignatureScheme::EcdsaP384Sha384Fixed);
+        let pair = self.fixed.as_ref().filter(|_| is_fixed).unwrap_or(&self.pair);
+        pair.sign(scheme, message)
     }
 }
 
 impl KeyManager for MemoryKeys {
-    fn generate(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
-        self.insert(id, Held::generate()?)
+    fn generate(&self, id: &KeyId, key_type: KeyType) -> Result<PublicKey, KeyError> {
+        self.insert(id, Held::generate(key_type)?)
     }
 
     fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
-        Ok(self.held(id)?.public.clone())
+        Ok(self.held(id)?.pair.public().clone())
     }
 
-    fn sign(&self, id: &KeyId, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let signature = self
-            .held(id)?
-            .pair
-            .sign(&SystemRandom::new(), message)
-            .map_err(|_| KeyError::Crypto { operation: "sign" })?;
-        Ok(signature.as_ref().to_vec())
+    fn sign(&self, id: &KeyId, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.held(id)?.sign(scheme, message)
     }
 
     fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {

@@ -72,7 +72,7 @@ pub fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Ins
 /// The facts of a CA certificate. Whether it is trusted is not asked here.
 ///
 /// # Errors
-/// [`InspectError`] if it is malformed, or has no subject key identifier or P-256 key.
+/// [`InspectError`] if it is malformed, or has no subject key identifier or no key of a type known here.
 pub fn ca(der: &CertificateDer<'_>) -> Result<CaFacts, InspectError> {
     let certificate = parse(der)?;
     let key_identifier = certificate.extensions().iter().find_map(|e| match e.parsed_extension() {
@@ -90,7 +90,7 @@ pub fn ca(der: &CertificateDer<'_>) -> Result<CaFacts, InspectError> {
         serial: serial(&certificate)?,
         validity: validity(&certificate)?,
         public_key: PublicKey::from_spki(certificate.public_key().raw)
-            .map_err(|_| InspectError::Lacks { part: "P-256 key" })?,
+            .map_err(|_| InspectError::Lacks { part: "key of a type that is known here" })?,
     })
 }
 

@@ -1,14 +1,12 @@
-//! The lint: a template signs one leaf with a throw-away key, and every rule is checked on that.
+//! The lint: a template signs one leaf a type of key with a throw-away key, and every rule is checked on that.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{GeneralName, ParsedExtension, X509Certificate, X509Version};
 
 use super::inspect::{self, InspectError};
-use super::{CaFacts, DnsNames, Draft, Leaf, Template, TimeError, assemble, random_serial};
+use super::{CaFacts, DnsNames, Draft, Leaf, Template, TemplateError, TimeError, assemble, random_serial};
 use crate::identity::SpiffeId;
-use crate::keys::{KeyError, workload};
+use crate::keys::{KeyError, KeyId, KeyManager, KeyType, MemoryKeys, PublicKey, workload};
 
 /// Why a template is not used.
 #[derive(Debug, thiserror::Error)]
@@ -31,27 +29,57 @@ pub enum LintError {
     Unreadable(#[from] InspectError),
 }
 
-/// Checks `draft`, the template for leaves of `issuer`, on a leaf of `spiffe_id` signed with a key
-/// that is forgotten at once. Once per template, not per leaf.
+/// Checks `draft`, the template for leaves of `issuer`, on a leaf of `spiffe_id` that has a P-256 key. Other
+/// types of keys are checked when the first leaf with one is made.
 ///
 /// # Errors
 /// [`LintError`].
 pub fn lint(draft: Draft, issuer: &CaFacts, spiffe_id: &SpiffeId) -> Result<Template, LintError> {
-    let fail = |_| KeyError::Crypto { operation: "sign with a throw-away key" };
-    let key = workload::generate()?;
-    let public_key = crate::keys::PublicKey::from_spki(&key.spki)
+    let key = workload::generate(KeyType::EcP256)?;
+    let public_key = PublicKey::from_spki(&key.spki)
         .map_err(|_| KeyError::Crypto { operation: "make a throw-away key" })?;
-    let dns_names = DnsNames::parse(&["lint.invalid"]).unwrap_or_default();
-    let serial = random_serial()?;
-    let validity = issuer.validity;
-    let leaf = Leaf { serial: &serial, validity, public_key: &public_key, spiffe_id, dns_names: &dns_names };
-    let tbs = draft.tbs(&leaf)?;
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.private.expose_pkcs8())
-        .map_err(|_| KeyError::Crypto { operation: "read a throw-away key" })?;
-    let signature = pair.sign(&SystemRandom::new(), &tbs).map_err(fail)?;
-    let specimen = assemble(&tbs, signature.as_ref());
-    check(&specimen, issuer, &leaf)?;
-    Ok(draft.passed(specimen))
+    let template = Template::new(draft, Linter::new(issuer.clone(), spiffe_id.clone())?);
+    match template.check(&public_key) {
+        Ok(()) => Ok(template),
+        Err(TemplateError::Lint { source, .. }) => Err(source),
+        Err(TemplateError::Time(error)) => Err(error.into()),
+    }
+}
+
+/// Signs specimens in an issuer's place, with a throw-away key: one of the issuer's type that is made here,
+/// is never written down, and that nobody trusts.
+#[derive(Debug)]
+pub(super) struct Linter {
+    issuer: CaFacts,
+    spiffe_id: SpiffeId,
+    keys: MemoryKeys,
+    key: KeyId,
+}
+
+impl Linter {
+    fn new(issuer: CaFacts, spiffe_id: SpiffeId) -> Result<Self, LintError> {
+        let (keys, key) = (MemoryKeys::new(), "throw-away".parse::<KeyId>()?);
+        keys.generate(&key, issuer.public_key.key_type())?;
+        Ok(Self { issuer, spiffe_id, keys, key })
+    }
+
+    /// Signs a leaf of `draft` with `public_key` and checks it.
+    pub(super) fn lint(
+        &self,
+        draft: &Draft,
+        public_key: &PublicKey,
+    ) -> Result<CertificateDer<'static>, LintError> {
+        let dns_names = DnsNames::parse(&["lint.invalid"]).unwrap_or_default();
+        let serial = random_serial()?;
+        let (validity, spiffe_id) = (self.issuer.validity, &self.spiffe_id);
+        let leaf = Leaf { serial: &serial, validity, public_key, spiffe_id, dns_names: &dns_names };
+        let tbs = draft.tbs(&leaf)?;
+        let signer = self.issuer.public_key.key_type();
+        let signature = self.keys.sign(&self.key, signer.certificate_scheme(), &tbs)?;
+        let specimen = assemble(&tbs, signer, &signature);
+        check(&specimen, &self.issuer, &leaf)?;
+        Ok(specimen)
+    }
 }
 
 /// Checks that the certificate says what `leaf` and `issuer` are, and nothing else.

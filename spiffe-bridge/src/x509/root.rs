@@ -7,7 +7,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use super::{Validity, der, random_serial};
+use super::{Validity, algorithm, der, random_serial};
 use crate::clock::Timestamp;
 use crate::identity::TrustDomain;
 use crate::keys::{KeyError, KeyId, KeyManager, PublicKey};
@@ -108,16 +108,18 @@ struct ManagedKey<'a> {
 
 impl rcgen::PublicKeyData for ManagedKey<'_> {
     fn der_bytes(&self) -> &[u8] {
-        self.public.point()
+        self.public.octets()
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
+        algorithm::for_rcgen(self.public.key_type())
     }
 }
 
 impl rcgen::SigningKey for ManagedKey<'_> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.keys.sign(self.id, message).map_err(|_| rcgen::Error::RemoteKeyError)
+        self.keys
+            .sign(self.id, self.public.key_type().certificate_scheme(), message)
+            .map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }

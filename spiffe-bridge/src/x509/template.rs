@@ -1,15 +1,15 @@
 //! The leaf template: what is the same in all leaves of an issuer is encoded once, the rest spliced in.
 
+use std::sync::{Arc, OnceLock};
+
 use rustls_pki_types::CertificateDer;
 
-use super::{CaFacts, DnsNames, der};
+use super::{CaFacts, DnsNames, LintError, algorithm, der, lint};
 use crate::clock::Timestamp;
 use crate::identity::{Serial, SpiffeId};
-use crate::keys::PublicKey;
+use crate::keys::{KeyType, PublicKey};
 use der::{Critical, SEQUENCE};
 
-/// AlgorithmIdentifier of ECDSA with SHA-256: 1.2.840.10045.4.3.2, no parameters. RFC 5758 §3.2.
-const ECDSA_WITH_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 const VERSION_3: &[u8] = &[0xa0, 0x03, 0x02, 0x01, 0x02];
 const EMPTY_SEQUENCE: &[u8] = &[0x30, 0x00];
 
@@ -68,10 +68,35 @@ pub struct Draft {
 }
 
 /// A linted template for the leaves of one issuer. rotation.md, "Issuing".
+///
+/// It is linted once for each type of key that leaves come with: what is the same in all of them is
+/// checked on a leaf that has such a key before the first one is made.
 #[derive(Debug, Clone)]
 pub struct Template {
     draft: Draft,
-    specimen: CertificateDer<'static>,
+    linter: Arc<lint::Linter>,
+    specimens: Specimens,
+}
+
+/// The certificates that were linted, by the type of their key.
+type Specimens = [OnceLock<CertificateDer<'static>>; KeyType::ALL.len()];
+
+/// Why a leaf cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// Its times cannot be written.
+    #[error(transparent)]
+    Time(#[from] TimeError),
+    /// The lint found fault with leaves of this type of key.
+    #[error("leaves with keys of type {key_type} are not made")]
+    Lint {
+        /// The type of the leaf's key.
+        key_type: KeyType,
+        /// What is wrong.
+        #[source]
+        source: LintError,
+    },
 }
 
 impl Draft {
@@ -82,7 +107,7 @@ impl Draft {
         let eku = der::of(SEQUENCE, &[SERVER_AUTH, CLIENT_AUTH]); // X509-SVID §4.4
         let ku = der::extension(KEY_USAGE, Critical::Yes, DIGITAL_SIGNATURE); // §4.3
         Self {
-            issuer: [ECDSA_WITH_SHA256, &issuer.subject].concat(), // RFC 5280 §4.1.2.4
+            issuer: [algorithm::identifier(issuer.public_key.key_type()), &issuer.subject].concat(), // RFC 5280 §4.1.2.4
             before_san: der::extension(AUTHORITY_KEY_IDENTIFIER, Critical::No, &aki), // §4.2.1.1
             after_san: [ku, der::extension(EXTENDED_KEY_USAGE, Critical::No, &eku)].concat(),
             // X509-SVID §4.1: cA=false, which DER spells as an empty sequence.
@@ -117,33 +142,54 @@ impl Draft {
         let spki = leaf.public_key.spki();
         Ok(der::of(SEQUENCE, &[VERSION_3, &serial, &self.issuer, &validity, subject, spki, &extensions]))
     }
-
-    /// Called by the lint alone, with the certificate that passed it.
-    pub(super) fn passed(self, specimen: CertificateDer<'static>) -> Template {
-        Template { draft: self, specimen }
-    }
 }
 
 impl Template {
+    /// Called by the lint alone.
+    pub(super) fn new(draft: Draft, linter: lint::Linter) -> Self {
+        Self { draft, linter: Arc::new(linter), specimens: Specimens::default() }
+    }
+
     /// The TBSCertificate of `leaf`, DER: reserve it, sign it, then [`assemble`].
     ///
     /// # Errors
-    /// [`TimeError`].
-    pub fn tbs(&self, leaf: &Leaf<'_>) -> Result<Vec<u8>, TimeError> {
-        self.draft.tbs(leaf)
+    /// [`TemplateError`].
+    pub fn tbs(&self, leaf: &Leaf<'_>) -> Result<Vec<u8>, TemplateError> {
+        self.check(leaf.public_key)?;
+        Ok(self.draft.tbs(leaf)?)
     }
 
-    /// The certificate that was linted, signed with a key that no longer exists.
+    /// Lints leaves with keys of the type of `key`, if that was not done before.
+    pub(super) fn check(&self, key: &PublicKey) -> Result<(), TemplateError> {
+        let key_type = key.key_type();
+        let specimen = self.specimen_of(key_type);
+        if specimen.is_some_and(|cell| cell.get().is_none()) {
+            let lint = self.linter.lint(&self.draft, key);
+            let linted = lint.map_err(|source| TemplateError::Lint { key_type, source })?;
+            // If two did this at once, both found the same.
+            specimen.map(|cell| cell.get_or_init(|| linted));
+        }
+        Ok(())
+    }
+
+    /// The certificate that was linted for leaves with keys of `key_type`, signed with a key that nobody
+    /// trusts; `None` before the first such leaf.
     #[must_use]
-    pub fn specimen(&self) -> &CertificateDer<'static> {
-        &self.specimen
+    pub fn specimen(&self, key_type: KeyType) -> Option<&CertificateDer<'static>> {
+        self.specimen_of(key_type)?.get()
+    }
+
+    fn specimen_of(&self, key_type: KeyType) -> Option<&OnceLock<CertificateDer<'static>>> {
+        let (_, cell) = KeyType::ALL.iter().zip(&self.specimens).find(|(known, _)| **known == key_type)?;
+        Some(cell)
     }
 }
 
-/// The certificate of a TBSCertificate and its ECDSA signature (ASN.1 form).
+/// The certificate of a TBSCertificate and the signature that a key of type `signer` made of it, the way
+/// of [`KeyType::certificate_scheme`].
 #[must_use]
-pub fn assemble(tbs: &[u8], signature: &[u8]) -> CertificateDer<'static> {
+pub fn assemble(tbs: &[u8], signer: KeyType, signature: &[u8]) -> CertificateDer<'static> {
     // The outer algorithm is the same constant as the inner one. RFC 5280 §4.1.1.2.
     let signature = der::of(der::BIT_STRING, &[&[0], signature]);
-    der::of(SEQUENCE, &[tbs, ECDSA_WITH_SHA256, &signature]).into()
+    der::of(SEQUENCE, &[tbs, algorithm::identifier(signer), &signature]).into()
 }

@@ -14,7 +14,7 @@ use spiffe_bridge::audit::Log;
 use spiffe_bridge::authority::{self, Authority, Config, Issued, LeafRequest, SignError};
 use spiffe_bridge::clock::{Clock, Hands, Timestamp};
 use spiffe_bridge::identity::{Memo, SpiffeId, TrustBundle, TrustDomain, Version};
-use spiffe_bridge::keys::{KeyManager, MemoryKeys, workload};
+use spiffe_bridge::keys::{KeyManager, KeyType, MemoryKeys, workload};
 use spiffe_bridge::store::{self, Store};
 use spiffe_bridge::x509::verify::{Role, VerifyError, verify};
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ pub(crate) fn request(id: &str) -> LeafRequest {
     LeafRequest {
         spiffe_id: SpiffeId::new(id).unwrap(),
         dns_names: Vec::new(),
-        spki: workload::generate().unwrap().spki,
+        spki: workload::generate(KeyType::EcP256).unwrap().spki,
         lifetime: None,
     }
 }

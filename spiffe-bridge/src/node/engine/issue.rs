@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::authority::{Authority, LeafRequest, SignError};
 use crate::clock::Clock;
 use crate::identity::{Memo, SpiffeId, Version, X509Svid};
-use crate::keys::{KeyError, workload};
+use crate::keys::{KeyError, KeyType, workload};
 use crate::node::cache::content;
 use crate::node::slot::{Held, Spec};
 
@@ -36,7 +36,7 @@ pub(super) enum IssueError {
 
 impl Issue {
     pub(super) async fn sign(&self, authority: &Authority, clock: &Clock) -> Result<Held, IssueError> {
-        let key = workload::generate().map_err(IssueError::Key)?;
+        let key = workload::generate(KeyType::EcP256).map_err(IssueError::Key)?;
         let request = LeafRequest {
             spiffe_id: self.spiffe_id.clone(),
             dns_names: self.spec.dns_names.clone(),
