@@ -3,6 +3,7 @@
 //! ```text
 //! settings   what an operator chooses, with the documented defaults
 //! values     the settings, checked and spelled as YAML scalars
+//! signatures the kinds of keys that are spoken with
 //! template   placeholders and parts: text in, text out, knows no Envoy word
 //! ```
 //!
@@ -12,10 +13,12 @@
 //! resume a session, or fall open when a secret is missing or empty.
 
 mod settings;
+mod signatures;
 mod template;
 mod values;
 
 pub use settings::{Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, Settings};
+pub use signatures::KeyKind;
 
 /// The floor under secrets that bring their own matchers: an ID that is never issued. It matches nobody, and makes
 /// Envoy refuse a context that has no roots. A broader floor would let its own kind in beside those of the secret.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use spiffe::{SpiffeId, TrustDomain};
 
+use crate::KeyKind;
+
 /// Which Envoy the bootstrap is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -46,6 +48,9 @@ pub struct Settings {
     pub upstreams: Vec<Host>,
     /// Who must answer there.
     pub callee: Callee,
+    /// The keys that it and its mesh peers have, preferred ones first; empty for what Envoy speaks by itself. With
+    /// a list, a peer with another key is refused.
+    pub keys: Vec<KeyKind>,
     /// Envoy's admin interface. It can shut Envoy down, so never on a public address.
     pub admin: Admin,
     /// The longest that a connection lives, so that a revoked or expired peer goes away. Whole seconds.
@@ -78,6 +83,7 @@ impl Settings {
             edge_tls: None,
             upstreams: vec![Host { host: "127.0.0.1".into(), port: upstream }],
             callee,
+            keys: Vec::new(),
             admin: Admin::Tcp(
                 (Ipv4Addr::LOCALHOST, if kind == Kind::Sidecar { 15000 } else { 15010 }).into(),
             ),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use spiffe::SpiffeId;
 
+use crate::signatures;
 use crate::template::Values;
 use crate::{Admin, Api, Callee, Callers, Host, Identity, Kind, NOBODY, RenderError, Settings};
 
@@ -36,6 +37,7 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         ("admin", admin(&settings.admin)?),
         ("connection_age", age(settings.connection_age)?),
         ("receipts", flush(settings.receipts)?),
+        ("signatures", signatures::tls_params(&settings.keys)),
     ]))
 }
 

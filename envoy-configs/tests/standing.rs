@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use envoy_configs::{
-    Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, NOBODY, RenderError, Settings, render,
+    Admin, Api, Callee, Callers, EdgeTls, Host, Identity, KeyKind, Kind, NOBODY, RenderError, Settings,
+    render,
 };
 
 fn callee(id: &str) -> Callee {
@@ -46,6 +47,7 @@ fn every_choice_shows_in_the_bootstrap() {
     chosen.callee = callee("spiffe://partner.test/api");
     chosen.receipts = std::time::Duration::from_millis(2500);
     chosen.callers = listed(&["spiffe://example.org/a", "spiffe://example.org/b"]);
+    chosen.keys = vec![KeyKind::Ed25519, KeyKind::EcP256];
     let text = render(Kind::Sidecar, &chosen).unwrap();
     for expected in [
         "name: \"spiffe://example.org/web\"",
@@ -55,12 +57,14 @@ fn every_choice_shows_in_the_bootstrap() {
         "address: \"api.example.org\", port_value: 2 }",
         "name: \"spiffe://partner.test\", sds_config: *sds",
         "stats_flush_interval: 2.500s ",
+        "TLSv1_3, signature_algorithms: [ed25519, ecdsa_secp256r1_sha256] }",
         "- { san_type: URI, matcher: { exact: \"spiffe://example.org/a\" } }",
         "- { san_type: URI, matcher: { exact: \"spiffe://example.org/b\" } }",
     ] {
         assert!(text.contains(expected), "{expected} in\n{text}");
     }
     assert!(!text.contains("prefix: \"spiffe://"), "a prefix would undo the exact peers");
+    assert_eq!(text.matches("signature_algorithms").count(), 2, "as a server and as a client");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use spiffe_bridge::keys::KeyType;
 
 /// Workload identity for Envoy meshes.
 #[derive(Debug, Parser)]
@@ -232,6 +233,10 @@ pub struct BootstrapArgs {
     /// Or: those whom the entries of this service list as its peers, as they change
     #[arg(long, conflicts_with = "peers")]
     pub peers_from_entries: bool,
+    /// A type of key that it or its mesh peers have, its own first; repeat it for all of them: no other is spoken
+    /// then. Needed for ed25519 and ml-dsa [default: EC and RSA]
+    #[arg(long = "key-type", value_name = "TYPE")]
+    pub key_types: Vec<KeyType>,
     /// Where mesh callers come in
     #[arg(long, value_name = "ADDR")]
     pub inbound: Option<SocketAddr>,

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
-use envoy_configs::{Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, Settings};
+use envoy_configs::{Admin, Api, Callee, Callers, EdgeTls, Host, Identity, KeyKind, Kind, Settings};
 use spiffe_bridge::identity::{SpiffeId, TrustDomain, parse_workload_id};
+use spiffe_bridge::keys::KeyType;
 
 use super::args::{BootstrapApi, BootstrapArgs, BootstrapKind};
 use super::output::Printer;
@@ -80,9 +81,22 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
         edge: args.edge.unwrap_or(defaults.edge),
         edge_tls: edge_tls.map(|(certificate_chain, private_key)| EdgeTls { certificate_chain, private_key }),
         upstreams: if upstreams.is_empty() { defaults.upstreams } else { upstreams },
+        keys: args.key_types.into_iter().map(kind_of).collect(),
         admin: args.admin.map_or(Ok(defaults.admin), |text| admin(&text))?,
         ..defaults
     })
+}
+
+/// Envoy's names for signatures know no RSA sizes.
+const fn kind_of(key_type: KeyType) -> KeyKind {
+    match key_type {
+        KeyType::EcP256 => KeyKind::EcP256,
+        KeyType::EcP384 => KeyKind::EcP384,
+        KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => KeyKind::Rsa,
+        KeyType::Ed25519 => KeyKind::Ed25519,
+        KeyType::MlDsa44 => KeyKind::MlDsa44,
+        KeyType::MlDsa65 => KeyKind::MlDsa65,
+    }
 }
 
 /// Two listeners on one address keep Envoy from starting; an application there would be Envoy itself, in a loop.
