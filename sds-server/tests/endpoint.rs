@@ -5,16 +5,18 @@ use std::convert::Infallible;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sds_server::endpoint::uds::{BindError, DirectoryError, Listener};
 use sds_server::endpoint::{Config, Limits, Peer, Server};
 use sds_server::runtime::{Drainer, drain};
 use spiffe_bridge::node::{Caller, EndReason, Session, SessionState, Sessions};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tonic::body::Body;
 
@@ -135,7 +137,8 @@ async fn a_peer_is_told_by_the_kernel() {
     drop(client);
 }
 
-/// A server whose service answers `/fast` at once with the caller's pid, and `/slow` when it is told.
+/// A server whose service answers `/fast` at once with the caller's pid, `/slow` when it is told, and `/echo` with
+/// what it is sent.
 struct Fixture {
     _dir: tempfile::TempDir,
     path: PathBuf,
@@ -143,6 +146,9 @@ struct Fixture {
     limits: Limits,
     finish: tokio::sync::watch::Sender<bool>,
     sessions: mpsc::UnboundedReceiver<Sessions>,
+    /// A slow answer is under way, and is not any more.
+    begun: Arc<Notify>,
+    dropped: Arc<Notify>,
     server: JoinHandle<Result<(), Infallible>>,
 }
 
@@ -152,14 +158,21 @@ fn serve(config: Config) -> Fixture {
     let limits = Limits::new(&config, 100_000);
     let (drainer, drain) = drain::channel();
     let (finish, finished) = tokio::sync::watch::channel(false);
+    let (begun, dropped) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let (begins, drops) = (begun.clone(), dropped.clone());
     let service = tower::service_fn(move |request: http::Request<Body>| {
-        let mut finished = finished.clone();
+        let (mut finished, begins, drops) = (finished.clone(), begins.clone(), drops.clone());
         async move {
+            if request.uri().path() == "/echo" {
+                return Ok::<_, Infallible>(http::Response::new(request.into_body()));
+            }
             if request.uri().path() == "/slow" {
+                let _told = Told(drops);
+                begins.notify_one();
                 let _ = finished.wait_for(|finished| *finished).await;
             }
             let session = request.extensions().get::<Session>().unwrap();
-            Ok::<_, Infallible>(http::Response::new(Body::new(session.caller().pid.to_string())))
+            Ok(http::Response::new(Body::new(session.caller().pid.to_string())))
         }
     });
     let (sender, sessions) = mpsc::unbounded_channel();
@@ -171,10 +184,18 @@ fn serve(config: Config) -> Fixture {
     };
     let server = Server::new(listener, limits.clone(), config, service, admit);
     let server = tokio::spawn(server.run(drain));
-    Fixture { _dir, path, drainer, limits, finish, sessions, server }
+    Fixture { _dir, path, drainer, limits, finish, sessions, begun, dropped, server }
 }
 
-type Client = hyper::client::conn::http2::SendRequest<http_body_util::Empty<bytes::Bytes>>;
+struct Told(Arc<Notify>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+type Client = hyper::client::conn::http2::SendRequest<http_body_util::Empty<Bytes>>;
 
 impl Fixture {
     async fn connect(&self) -> (Client, JoinHandle<()>) {
@@ -282,4 +303,132 @@ async fn a_connection_whose_session_has_ended_is_closed() {
     writer.publish(SessionState::Ended(EndReason::ProcessExited));
     soon(connection).await.unwrap();
     soon(writer.abandoned()).await;
+}
+
+/// The library itself, which shows what hyper hides.
+async fn connect_h2(fixture: &Fixture) -> (h2::client::SendRequest<Bytes>, JoinHandle<()>) {
+    let stream = UnixStream::connect(&fixture.path).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    (client, tokio::spawn(async move { drop(connection.await) }))
+}
+
+fn request(path: &str) -> http::Request<()> {
+    http::Request::post(format!("http://localhost{path}")).body(()).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_is_reset_is_given_up() {
+    let fixture = serve(Config::default());
+    let (client, _connection) = connect_h2(&fixture).await;
+    let mut client = client.ready().await.unwrap();
+    let (answer, mut body) = client.send_request(request("/slow"), false).unwrap();
+    soon(fixture.begun.notified()).await;
+    body.send_reset(h2::Reason::CANCEL);
+    soon(fixture.dropped.notified()).await; // the service's future is gone: nobody works for nobody
+    assert!(answer.await.is_err());
+}
+
+#[tokio::test]
+async fn bodies_and_trailers_go_both_ways_as_the_windows_allow() {
+    let fixture = serve(Config::default());
+    let (client, _connection) = connect_h2(&fixture).await;
+    let mut client = client.ready().await.unwrap();
+    let (answer, mut body) = client.send_request(request("/echo"), false).unwrap();
+    let sent = Bytes::from(vec![7; 1 << 20]); // sixteen windows
+    let send = async {
+        for chunk in sent.chunks(10_000) {
+            body.reserve_capacity(chunk.len());
+            while body.capacity() < chunk.len() {
+                std::future::poll_fn(|cx| body.poll_capacity(cx)).await.unwrap().unwrap();
+            }
+            body.send_data(Bytes::copy_from_slice(chunk), false).unwrap();
+        }
+        let end = http::HeaderMap::from_iter([("end".parse().unwrap(), "here".parse().unwrap())]);
+        body.send_trailers(end).unwrap();
+    };
+    let receive = async {
+        let mut body = answer.await.unwrap().into_body();
+        let mut received = 0;
+        while let Some(data) = body.data().await {
+            let count = data.unwrap().len();
+            body.flow_control().release_capacity(count).unwrap();
+            received += count;
+        }
+        (received, body.trailers().await.unwrap())
+    };
+    let ((), (received, trailers)) = soon(async { tokio::join!(send, receive) }).await;
+    assert_eq!((received, trailers.unwrap()["end"].as_bytes()), (sent.len(), b"here".as_slice()));
+}
+
+#[tokio::test]
+async fn headers_beyond_the_limit_are_refused_and_the_connection_lives() {
+    let fixture = serve(Config { header_list_bytes: 1024, ..Config::default() });
+    let (client, _connection) = connect_h2(&fixture).await;
+    let mut client = client.ready().await.unwrap();
+    let mut large = request("/fast");
+    large.headers_mut().insert("large", "x".repeat(2000).parse().unwrap());
+    let status = |answer: Result<http::Response<h2::RecvStream>, h2::Error>| answer.map(|a| a.status());
+    let refused = status(client.send_request(large, true).unwrap().0.await);
+    assert!(refused.as_ref().map_or(true, |status| status.as_u16() == 431), "{refused:?}");
+    assert_eq!(status(client.send_request(request("/fast"), true).unwrap().0.await).unwrap(), 200);
+}
+
+#[tokio::test]
+async fn rapid_resets_end_the_connection() {
+    let fixture = serve(Config::default());
+    let (client, connection) = connect_h2(&fixture).await;
+    let mut client = client.ready().await.unwrap();
+    for _ in 0..200 {
+        let (_, mut body) = client.send_request(request("/slow"), false).unwrap();
+        body.send_reset(h2::Reason::CANCEL);
+    }
+    soon(connection).await.unwrap();
+}
+
+/// Length, type, flags, stream. RFC 9113 §4.1.
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+const PING: u8 = 6;
+/// HEADERS with END_STREAM and END_HEADERS, `GET /` by HPACK's static table, authority left out.
+const GET: [u8; 12] = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x87];
+
+/// A peer that speaks by hand: it has asked for something, and reads the server's PINGs.
+async fn by_hand(fixture: &Fixture) -> UnixStream {
+    let mut stream = UnixStream::connect(&fixture.path).await.unwrap();
+    let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &SETTINGS, &GET].concat();
+    stream.write_all(&hello).await.unwrap();
+    stream
+}
+
+async fn ping(stream: &mut UnixStream) -> std::io::Result<Vec<u8>> {
+    loop {
+        let mut frame = vec![0; 9];
+        stream.read_exact(&mut frame).await?;
+        let [_, high, low, kind, flags, ..] = frame[..] else { unreachable!() };
+        let length = usize::from(high) * 256 + usize::from(low);
+        frame.resize(9 + length, 0);
+        stream.read_exact(&mut frame[9..]).await?;
+        if (kind, flags) == (PING, 0) {
+            return Ok(frame);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_gives_a_sign_of_life_is_kept_and_a_silent_one_is_not() {
+    let brief = Duration::from_millis(100);
+    let fixture = serve(Config { keepalive_interval: brief, keepalive_timeout: brief, ..Config::default() });
+    let mut stream = by_hand(&fixture).await;
+    for _ in 0..3 {
+        let mut answer = soon(ping(&mut stream)).await.unwrap();
+        answer[4] = 1; // ACK
+        stream.write_all(&answer).await.unwrap();
+    }
+    soon(ping(&mut stream)).await.unwrap(); // asked once more; not answered
+    assert!(soon(ping(&mut stream)).await.is_err(), "the connection is closed");
+    soon(async {
+        while fixture.limits.open() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use spiffe_bridge::node::Session;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
@@ -14,6 +13,10 @@ use tower::Service;
 use tracing::Instrument as _;
 
 mod connection;
+mod cork;
+mod exchange;
+mod http2;
+mod keepalive;
 
 use super::limits::{Config, Limits, Refused};
 use super::metrics::{self, Open};
@@ -21,16 +24,7 @@ use super::peer::{Peer, Processes};
 use super::uds::Listener;
 use crate::runtime::{BoxError, Drain, Seldom};
 use connection::Connection;
-
-/// Bytes that a peer may send us unread: a stream's requests are small, and all streams of a connection
-/// together must stay a bounded cost.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Bytes of ours that wait in a stream for a peer that does not read.
-const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that a peer opened and reset before we took them, and that we reset for its errors, until the
-/// connection is closed (rapid reset, CVE-2023-44487).
-const RESET_STREAMS: usize = 64;
+use http2::Settings;
 
 /// Accepts callers and serves them until the drain.
 #[derive(Debug)]
@@ -47,7 +41,7 @@ where
     S: Service<http::Request<tonic::body::Body>, Response = http::Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: http_body::Body<Data: Buf + Send> + Send + 'static,
+    B: http_body::Body<Data: Buf + Send> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
     A: Fn(Peer, u64) -> (Session, F) + Send,
     F: Future<Output = ()> + Send + 'static,
@@ -66,7 +60,7 @@ where
     /// Never: a failing accept is tried again.
     pub async fn run(self, drain: Drain) -> Result<(), Infallible> {
         let Self { listener, limits, config, service, admit } = self;
-        let http2 = Arc::new(http2(&config));
+        let http2 = Arc::new(Settings::new(&config));
         let log = Arc::new(Logs::default());
         let mut connections = JoinSet::new();
         let mut number = 0_u64;
@@ -133,22 +127,6 @@ fn admitted(
     let peer = Peer::of(stream).map_err(|_| (Refused::NoCredentials, None))?.shared(processes);
     let permit = limits.permit(peer.uid, peer.files()).map_err(|refused| (refused, Some(peer.uid)))?;
     Ok((peer, permit))
-}
-
-fn http2(config: &Config) -> hyper::server::conn::http2::Builder<TokioExecutor> {
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_concurrent_streams(config.streams_per_connection)
-        .max_header_list_size(config.header_list_bytes)
-        .max_pending_accept_reset_streams(RESET_STREAMS)
-        .max_local_error_reset_streams(RESET_STREAMS)
-        .keep_alive_interval(config.keepalive_interval)
-        .keep_alive_timeout(config.keepalive_timeout);
-    builder
 }
 
 /// The pause after an accept that failed.

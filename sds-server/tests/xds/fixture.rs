@@ -6,10 +6,12 @@ use std::time::Duration;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use envoy_types::pb::google::protobuf::Any;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::service::TowerToHyperService;
+use hyper_util::rt::TokioIo;
 use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, KeyPair, SanType};
+use sds_server::endpoint::uds::Listener;
+use sds_server::endpoint::{Config, Limits as ConnectionLimits, Server};
+use sds_server::runtime::{Drainer, drain};
 use sds_server::sds::request::Names;
 use sds_server::sds::{Limits, Protocol, Request, Response, SdsService, Shared, Subscription};
 use spiffe_bridge::clock::Timestamp;
@@ -18,9 +20,8 @@ use spiffe_bridge::identity::{
     WorkloadUpdate, X509Svid,
 };
 use spiffe_bridge::node::{Caller, Session, SessionState, Sessions};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tower::ServiceExt;
 
 pub(crate) const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 pub(crate) const WEB: &str = "spiffe://example.org/web";
@@ -175,34 +176,27 @@ pub(crate) fn secret(any: &Any) -> Secret {
     Secret::decode(any.value.as_slice()).unwrap()
 }
 
-/// A server on a Unix socket, for one caller.
+/// The endpoint with the service, for one caller: whoever connects has this session.
 pub(crate) struct Served {
     pub(crate) sessions: Sessions,
     pub(crate) shared: Shared,
     pub(crate) path: std::path::PathBuf,
+    _drainer: Drainer,
     _dir: tempfile::TempDir,
 }
 
 pub(crate) async fn serve(limits: Limits) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("api.sock");
-    let listener = UnixListener::bind(&path).unwrap();
+    let listener = Listener::bind(&path, 0o600).unwrap();
     let (sessions, session) = Session::channel(Caller { connection: 7, pid: 42, uid: 1001, gid: 1001 });
     let shared = Shared { limits, ..Shared::default() };
-    let service = SdsService::new(shared.clone());
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let session = session.clone();
-            let service = service.clone().map_request(move |mut request: http::Request<_>| {
-                request.extensions_mut().insert(session.clone());
-                request
-            });
-            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-            tokio::spawn(connection);
-        }
-    });
-    Served { sessions, shared, path, _dir: dir }
+    let (config, (drainer, drain)) = (Config::default(), drain::channel());
+    let connections = ConnectionLimits::new(&config, 1000);
+    let admit = move |_, _| (session.clone(), std::future::pending());
+    let server = Server::new(listener, connections, config, SdsService::new(shared.clone()), admit);
+    tokio::spawn(server.run(drain));
+    Served { sessions, shared, path, _drainer: drainer, _dir: dir }
 }
 
 impl Served {

@@ -1,22 +1,20 @@
 //! One caller's HTTP/2 connection: from its first byte to its last.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use spiffe_bridge::node::{Session, SessionState};
-use tokio::net::UnixStream;
-use tokio::sync::{Notify, watch};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 use tracing::Instrument as _;
 
 use super::Logs;
+use super::http2::{Event, Http2, Settings};
 use crate::endpoint::limits::Refused;
 use crate::runtime::{BoxError, Drain};
 
@@ -27,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(super) struct Connection<S> {
     pub(super) session: Session,
     pub(super) service: S,
-    pub(super) http2: Arc<hyper::server::conn::http2::Builder<TokioExecutor>>,
+    pub(super) http2: Arc<Settings>,
     pub(super) first_request: Duration,
     pub(super) drain: Drain,
     pub(super) log: Arc<Logs>,
@@ -38,40 +36,37 @@ where
     S: Service<http::Request<tonic::body::Body>, Response = http::Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: http_body::Body<Data: Buf + Send> + Send + 'static,
+    B: http_body::Body<Data: Buf + Send> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     /// Serves `stream`; `work` runs beside it, on a task of its own so that it cannot hold up the bytes.
-    pub(super) async fn run(self, stream: UnixStream, work: impl Future<Output = ()> + Send + 'static) {
+    pub(super) async fn run<T>(self, stream: T, work: impl Future<Output = ()> + Send + 'static)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let Self { session, service, http2, first_request, drain, log } = self;
         let _work = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
         let uid = session.caller().uid;
         let mut state = session.state();
-        let first = Arc::new(Notify::new());
-        let service = hyper::service::service_fn({
-            let first = first.clone();
-            move |mut request: http::Request<Incoming>| {
-                first.notify_one();
-                request.extensions_mut().insert(session.clone());
-                service.clone().oneshot(request.map(tonic::body::Body::new))
-            }
-        });
-        let mut served = pin!(http2.serve_connection(TokioIo::new(stream), service));
+        let mut served = Http2::new(stream, &http2, session, service);
 
         let mut expects = Expects::FirstRequest(Instant::now() + first_request);
         let mut is_draining = false;
         loop {
             tokio::select! {
-                result = served.as_mut() => {
-                    if let Err(error) = result {
-                        // The peer's doing, and mostly a process that exits: nothing to act on.
-                        tracing::debug!(%error, "connection ended");
+                event = served.next() => match event {
+                    Ok(Event::FirstRequest) if matches!(expects, Expects::FirstRequest(_)) => {
+                        expects = Expects::Requests;
                     }
-                    return;
-                }
-                () = first.notified(), if matches!(expects, Expects::FirstRequest(_)) => {
-                    expects = Expects::Requests;
-                }
+                    Ok(Event::FirstRequest) => {} // its session ended before
+                    Ok(Event::Gone) => return,
+                    Err(error) => {
+                        // The peer's doing, and mostly a process that exits: nothing to act on.
+                        let cause = std::error::Error::source(&error).map(tracing::field::display);
+                        tracing::debug!(%error, cause, "connection ended");
+                        return;
+                    }
+                },
                 () = expects.overdue() => {
                     if matches!(expects, Expects::FirstRequest(_)) {
                         log.refused(Refused::Silent, Some(uid));
@@ -81,11 +76,11 @@ where
                 () = drain.forced() => return,
                 () = drain.begun(), if !is_draining => {
                     is_draining = true;
-                    served.as_mut().graceful_shutdown(); // GOAWAY; open streams go on until forced
+                    served.close(); // open streams go on until forced
                 }
                 () = ended(&mut state), if !matches!(expects, Expects::End(_)) => {
                     expects = Expects::End(Instant::now() + FAREWELL);
-                    served.as_mut().graceful_shutdown(); // its streams tell why
+                    served.close(); // its streams tell why
                 }
             }
         }

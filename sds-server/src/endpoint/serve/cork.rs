@@ -1,0 +1,177 @@
+//! What one turn of a connection writes goes out in few large pieces, once the turn is over.
+//!
+//! The HTTP/2 library writes every DATA frame by itself, and asks for a flush after each. A push to a thousand
+//! streams would be a thousand calls of the kernel, which is most of what a push costs.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use zeroize::Zeroize;
+
+/// Bytes held back at most, for each connection whose peer does not read: one piece of a Unix socket's buffer.
+const CAPACITY: usize = 32 * 1024;
+
+/// One socket, for the HTTP/2 library as it were the socket itself, and for the connection that ends its turns.
+pub(super) struct Cork<T>(Arc<Mutex<Corked<T>>>);
+
+struct Corked<T> {
+    io: T,
+    /// Has no memory while it is empty. Private keys go through it: it never grows, and is wiped.
+    held: Vec<u8>,
+    /// Of these, so many are written.
+    written: usize,
+    heard: Instant,
+}
+
+impl<T> Cork<T> {
+    pub(super) fn new(io: T) -> Self {
+        Self(Arc::new(Mutex::new(Corked { io, held: Vec::new(), written: 0, heard: Instant::now() })))
+    }
+
+    /// The same socket.
+    pub(super) fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// When the peer last sent anything.
+    pub(super) fn heard(&self) -> Instant {
+        self.corked().heard
+    }
+
+    // Never held for long, nor by two at a time: both sides live in one task.
+    fn corked(&self) -> MutexGuard<'_, Corked<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Cork<T> {
+    /// Ends a turn: writes what is held.
+    pub(super) fn poll_release(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.corked().poll_release(cx)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Corked<T> {
+    fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.held.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while let Some(rest) = self.held.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.io).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.written += count,
+            }
+        }
+        self.wipe();
+        Pin::new(&mut self.io).poll_flush(cx) // of TLS, which holds bytes of its own
+    }
+}
+
+impl<T> Corked<T> {
+    fn hold(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(CAPACITY - self.held.len());
+        self.held.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        count
+    }
+
+    fn wipe(&mut self) {
+        self.held.as_mut_slice().zeroize();
+        (self.held, self.written) = (Vec::new(), 0);
+    }
+}
+
+impl<T> Drop for Corked<T> {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Cork<T> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut corked = self.corked();
+        if corked.held.len() == CAPACITY {
+            ready!(corked.poll_release(cx))?;
+        }
+        if corked.held.capacity() == 0 {
+            corked.held.reserve_exact(CAPACITY);
+        }
+        Poll::Ready(Ok(slices.iter().map(|slice| corked.hold(slice)).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true // nothing is copied twice
+    }
+
+    /// Not yet: the turn goes on.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut corked = self.corked();
+        ready!(corked.poll_release(cx))?;
+        Pin::new(&mut corked.io).poll_shutdown(cx)
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Cork<T> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut corked = self.corked();
+        let before = into.filled().len();
+        ready!(Pin::new(&mut corked.io).poll_read(cx, into))?;
+        if into.filled().len() > before {
+            corked.heard = Instant::now();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_goes_out_at_the_end_of_the_turn_and_no_more_is_held_than_fits() {
+        let (mut peer, ours) = tokio::io::duplex(100);
+        let mut cork = Cork::new(ours);
+        let turn = cork.share();
+        for part in ["one, ", "two, ", "three"] {
+            cork.write_all(part.as_bytes()).await.unwrap();
+            cork.flush().await.unwrap();
+        }
+        let mut heard = [0; 15];
+        assert!(futures::FutureExt::now_or_never(peer.read(&mut heard)).is_none(), "nothing is out yet");
+        poll_fn(|cx| turn.poll_release(cx)).await.unwrap();
+        peer.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"one, two, three");
+        assert_eq!(turn.corked().held.capacity(), 0, "a silent connection holds no memory");
+
+        let much = vec![7; 3 * CAPACITY];
+        assert_eq!(cork.write(&much).await.unwrap(), CAPACITY);
+        assert!(futures::FutureExt::now_or_never(cork.write(&much)).is_none(), "a peer that does not read");
+        let copy = tokio::spawn(async move {
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).await.map(|_| all.len())
+        });
+        cork.write_all(&much).await.unwrap();
+        cork.shutdown().await.unwrap();
+        drop((cork, turn));
+        assert_eq!(copy.await.unwrap().unwrap(), 4 * CAPACITY);
+    }
+}

@@ -1,0 +1,174 @@
+//! HTTP/2 on one connection, all in its own task: the library, the exchanges it brings, and the socket.
+//!
+//! Each poll is a turn: exchanges that were woken go on, the library reads and writes, and what it wrote goes out
+//! together. Why not through hyper: docs/decisions/0003-http2.md.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Buf;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use h2::server::{Connection, Handshake};
+use http::{Request, Response};
+use http_body::Body;
+use spiffe_bridge::node::Session;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::util::Oneshot;
+use tower::{Service, ServiceExt as _};
+
+use super::cork::Cork;
+use super::exchange::{Exchange, RequestBody};
+use super::keepalive::KeepAlive;
+use crate::endpoint::limits::Config;
+use crate::runtime::BoxError;
+
+/// Bytes that a peer may send us unread: a stream's requests are small, and all streams of a connection
+/// together must stay a bounded cost.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of ours that wait in a stream for a peer that does not read.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that a peer opened and reset before we took them, and that we reset for its errors, until the
+/// connection is closed (rapid reset, CVE-2023-44487).
+const RESET_STREAMS: usize = 64;
+
+/// A request as the service takes it.
+type Call = Request<tonic::body::Body>;
+
+/// How every connection is served.
+pub(super) struct Settings {
+    builder: h2::server::Builder,
+    keepalive: [Duration; 2],
+}
+
+/// A connection that is being served.
+pub(super) struct Http2<T, S: Service<Call>, B: Body> {
+    cork: Cork<T>,
+    state: State<T, B>,
+    exchanges: FuturesUnordered<Exchange<Oneshot<S, Call>, B>>,
+    session: Session,
+    service: S,
+    keepalive: [Duration; 2],
+    is_closing: bool,
+    has_asked: bool,
+}
+
+enum State<T, B: Body> {
+    ExpectPreface(Handshake<Cork<T>, B::Data>),
+    Serving(Connection<Cork<T>, B::Data>, Option<KeepAlive>),
+}
+
+/// What a peer has done.
+pub(super) enum Event {
+    /// It has sent its first request.
+    FirstRequest,
+    /// It has gone, or the connection is closed.
+    Gone,
+}
+
+/// Why a connection ended before its peer closed it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error("the peer broke HTTP/2, or closed the connection within it")]
+    Http2(#[from] h2::Error),
+    #[error("the socket failed")]
+    Socket(#[from] io::Error),
+    #[error("the peer gave no sign of life")]
+    Silent,
+}
+
+impl Settings {
+    pub(super) fn new(config: &Config) -> Self {
+        let mut builder = h2::server::Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_streams(config.streams_per_connection)
+            .max_header_list_size(config.header_list_bytes)
+            .max_pending_accept_reset_streams(RESET_STREAMS)
+            .max_local_error_reset_streams(Some(RESET_STREAMS));
+        Self { builder, keepalive: [config.keepalive_interval, config.keepalive_timeout] }
+    }
+}
+
+impl<T, S, B> Http2<T, S, B>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Call, Response = Response<B>, Error = Infallible> + Clone,
+    B: Body<Data: Buf> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Serves `service` on `io`; each request carries `session` in its extensions.
+    pub(super) fn new(io: T, settings: &Settings, session: Session, service: S) -> Self {
+        let cork = Cork::new(io);
+        let state = State::ExpectPreface(settings.builder.handshake(cork.share()));
+        let (exchanges, keepalive) = (FuturesUnordered::new(), settings.keepalive);
+        Self { cork, state, exchanges, session, service, keepalive, is_closing: false, has_asked: false }
+    }
+
+    /// Works until the next event. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ConnectionError`], after which it is to be dropped.
+    pub(super) async fn next(&mut self) -> Result<Event, ConnectionError> {
+        poll_fn(|cx| {
+            let event = self.poll_turn(cx);
+            match self.cork.poll_release(cx) {
+                Poll::Ready(Err(error)) if event.is_pending() => Poll::Ready(Err(error.into())),
+                _ => event,
+            }
+        })
+        .await
+    }
+
+    /// Takes no more requests after a GOAWAY; those that are there go on.
+    pub(super) fn close(&mut self) {
+        self.is_closing = true;
+        if let State::Serving(connection, _) = &mut self.state {
+            connection.graceful_shutdown();
+        }
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ConnectionError>> {
+        if let State::ExpectPreface(handshake) = &mut self.state {
+            let mut connection = ready!(Pin::new(handshake).poll(cx))?;
+            let [interval, timeout] = self.keepalive;
+            let keepalive = connection.ping_pong().map(|pings| KeepAlive::new(pings, interval, timeout));
+            self.state = State::Serving(connection, keepalive);
+            if self.is_closing {
+                self.close();
+            }
+        }
+        let State::Serving(connection, keepalive) = &mut self.state else { return Poll::Pending };
+        if let Some(keepalive) = keepalive
+            && keepalive.poll_silent(cx, self.cork.heard()).is_ready()
+        {
+            return Poll::Ready(Err(ConnectionError::Silent));
+        }
+        loop {
+            // Before the library has its turn, which sends what they say.
+            while let Poll::Ready(Some(())) = self.exchanges.poll_next_unpin(cx) {}
+            let mut is_new = false;
+            while let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                let Some(accepted) = accepted else { return Poll::Ready(Ok(Event::Gone)) };
+                let (request, respond) = accepted?;
+                let mut request = request.map(|body| tonic::body::Body::new(RequestBody::new(body)));
+                request.extensions_mut().insert(self.session.clone());
+                let answer = Box::pin(self.service.clone().oneshot(request));
+                self.exchanges.push(Exchange::ExpectAnswer(answer, respond));
+                is_new = true;
+            }
+            if !is_new {
+                return Poll::Pending;
+            }
+            if !std::mem::replace(&mut self.has_asked, true) {
+                return Poll::Ready(Ok(Event::FirstRequest));
+            }
+        }
+    }
+}
