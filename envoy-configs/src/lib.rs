@@ -1,23 +1,29 @@
 //! Envoy bootstraps that speak mutual TLS with what Countersign serves, and the templates behind them.
 //!
 //! ```text
-//! settings   what an operator chooses, with the documented defaults
-//! values     the settings, checked and spelled as YAML scalars
+//! choices    the words of the settings            settings   what an operator chooses, with the defaults
+//! values     the settings, checked                matchers   who may call, and who may answer
+//! scalar     YAML scalars that cannot break out   template   placeholders and parts: text in, text out
 //! signatures the kinds of keys that are spoken with
-//! template   placeholders and parts: text in, text out, knows no Envoy word
 //! ```
 //!
-//! `sidecar.yaml` and `gateway.yaml` beside this crate's manifest are these templates rendered with
-//! the defaults; a test holds that they are equal, so there is one place to change. What a bootstrap
-//! never does, whatever the settings: let anybody in without a certificate, speak below TLS 1.3,
-//! resume a session, or fall open when a secret is missing or empty.
+//! The YAML files beside this crate's manifest are these templates rendered with the defaults; a test
+//! holds that they are equal, so there is one place to change. What a bootstrap never does, whatever
+//! the settings (`permissive` and its counted chain apart): let anybody in without a certificate, speak
+//! below TLS 1.3 inside the mesh, resume a session, or fall open when a secret is missing or empty.
 
+mod choices;
+mod matchers;
+mod scalar;
 mod settings;
 mod signatures;
 mod template;
 mod values;
 
-pub use settings::{Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, Settings};
+pub use choices::{
+    Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, Kind, Route, Server, Shown,
+};
+pub use settings::Settings;
 pub use signatures::KeyKind;
 
 /// The floor under secrets that bring their own matchers: an ID that is never issued. It matches nobody, and makes
@@ -40,6 +46,12 @@ pub enum RenderError {
     /// A cluster without an address answers 503 to everything.
     #[error("upstreams: at least one address is needed")]
     NoUpstream,
+    /// Passthrough without a way, or a way without passthrough; egress to a member of the mesh.
+    #[error("callee: {callee} does not go with {kind}")]
+    NotOfKind { callee: &'static str, kind: &'static str },
+    /// There is no file of clusters without ADS: they stand in the bootstrap.
+    #[error("the clusters stand in the bootstrap itself, unless secrets come by ADS")]
+    NoClusters,
     /// The templates of this crate are wrong; a test renders all of them.
     #[error("template: no value or part is named {0}")]
     Template(String),
@@ -50,28 +62,48 @@ pub enum RenderError {
 /// # Errors
 /// [`RenderError`] names the setting that cannot be used.
 pub fn render(kind: Kind, settings: &Settings) -> Result<String, RenderError> {
-    let values = values::checked(kind, settings)?;
-    template::fill(main(kind), &part, &values)
+    template::fill(main(kind), &part, &values::checked(kind, settings)?)
+}
+
+/// With [`Api::Ads`]: the file that the bootstrap names in [`Settings::clusters`].
+///
+/// # Errors
+/// [`RenderError`] names the setting that cannot be used.
+pub fn render_clusters(kind: Kind, settings: &Settings) -> Result<String, RenderError> {
+    if settings.api != Api::Ads || kind == Kind::Passthrough {
+        return Err(RenderError::NoClusters);
+    }
+    let main = include_str!("../templates/clusters.yaml");
+    template::fill(main, &part, &values::checked(kind, settings)?)
 }
 
 const fn main(kind: Kind) -> &'static str {
     match kind {
         Kind::Sidecar => include_str!("../templates/sidecar.yaml"),
+        Kind::Permissive => include_str!("../templates/permissive.yaml"),
+        Kind::Transparent => include_str!("../templates/transparent.yaml"),
         Kind::Gateway => include_str!("../templates/gateway.yaml"),
+        Kind::Passthrough => include_str!("../templates/passthrough.yaml"),
+        Kind::Egress => include_str!("../templates/egress.yaml"),
     }
 }
 
-/// The pieces that both kinds share, written once.
+/// The pieces that several kinds share, written once.
 fn part(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "node" => include_str!("../templates/parts/node.yaml"),
-        "receipts" => include_str!("../templates/parts/receipts.yaml"),
-        "inbound" => include_str!("../templates/parts/inbound.yaml"),
-        "outgoing" => include_str!("../templates/parts/outgoing.yaml"),
-        "sds" => include_str!("../templates/parts/sds.yaml"),
-        "upstream" => include_str!("../templates/parts/upstream.yaml"),
-        "sds-cluster" => include_str!("../templates/parts/sds-cluster.yaml"),
-        "edge-tls" => include_str!("../templates/parts/edge-tls.yaml"),
-        _ => return None,
+    macro_rules! parts {
+        ($($name:literal)*) => {
+            match name {
+                $($name => include_str!(concat!("../templates/parts/", $name, ".yaml")),)*
+                _ => return None,
+            }
+        };
+    }
+    Some(parts! {
+        "node" "receipts" "sds" "sds-ads" "sds-cluster" "dynamic"
+        "inbound" "inbound-log" "inbound-tls" "inbound-http" "tls-inspector" "original-dst" "health"
+        "peer-told" "peer-kept" "peer-header" "peer-header-removed"
+        "outbound" "outgoing" "edge-tls" "app-cluster"
+        "upstream" "cluster-type" "upstream-hosts" "upstream-original" "upstream-mesh" "upstream-server" "sni"
+        "client-certificate" "passed-chain" "passed-cluster"
     })
 }

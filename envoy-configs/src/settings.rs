@@ -4,18 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use spiffe::{SpiffeId, TrustDomain};
+use spiffe::TrustDomain;
 
-use crate::KeyKind;
-
-/// Which Envoy the bootstrap is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Beside one application: its calls go out, and its callers come in, over mutual TLS.
-    Sidecar,
-    /// At the edge of the mesh: plain or TLS callers from outside reach a service inside.
-    Gateway,
-}
+use crate::{Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, KeyKind, Kind};
 
 /// The choices. Start from [`Settings::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -30,24 +21,32 @@ pub struct Settings {
     pub identity: Identity,
     /// Countersign's socket, for SDS.
     pub socket: PathBuf,
-    /// Which of the two SDS protocols.
+    /// How secrets come.
     pub api: Api,
+    /// With ADS: the file that Envoy reads its clusters from.
+    pub clusters: PathBuf,
     /// Where mesh callers come in, over mutual TLS.
     pub inbound: SocketAddr,
     /// Who may come in there.
     pub callers: Callers,
     /// The sidecar's own application.
     pub app: SocketAddr,
-    /// Sidecar: where the application sends its calls, in plain text. On loopback.
+    /// Where programs beside this Envoy send their calls, in plain text. On loopback.
     pub outbound: SocketAddr,
     /// Gateway: where callers from outside the mesh come in.
     pub edge: SocketAddr,
     /// Gateway: the certificate for callers from outside; none means plain HTTP.
     pub edge_tls: Option<EdgeTls>,
+    /// Transparent: where probes ask, in clear.
+    pub health: SocketAddr,
+    /// Transparent: what it listens on.
+    pub families: Families,
     /// Where outgoing calls go: the inbound listeners of the called service.
     pub upstreams: Vec<Host>,
     /// Who must answer there.
     pub callee: Callee,
+    /// The server name that is said to the called service, for a passthrough gateway on the way.
+    pub server_name: Option<String>,
     /// The keys that it and its mesh peers have, preferred ones first; empty for what Envoy speaks by itself. With
     /// a list, a peer with another key is refused.
     pub keys: Vec<KeyKind>,
@@ -64,91 +63,46 @@ impl Settings {
     /// The defaults of the standing files, for a member of `trust_domain` that calls `callee`.
     #[must_use]
     pub fn new(kind: Kind, trust_domain: TrustDomain, callee: Callee) -> Self {
-        let (name, inbound, upstream) = match kind {
-            Kind::Sidecar => ("sidecar", 15006, 15106),
-            Kind::Gateway => ("gateway", 15016, 15006),
+        // Ports that let one of each stand on one host.
+        let (inbound, outbound, admin) = match kind {
+            Kind::Sidecar | Kind::Permissive | Kind::Transparent => (15006, 15001, 15000),
+            Kind::Gateway => (15016, 15011, 15010),
+            Kind::Passthrough => (15443, 15041, 15040),
+            Kind::Egress => (15036, 15031, 15030),
+        };
+        let upstreams = match (kind, &callee) {
+            (_, Callee::Server(server)) => Host { host: server.name.clone(), port: 443 },
+            (Kind::Gateway, _) => Host { host: "127.0.0.1".into(), port: 15006 },
+            _ => Host { host: "127.0.0.1".into(), port: 15106 },
+        };
+        // A name that is asked for is said, too.
+        let server_name = match &callee {
+            Callee::Named(name) => Some(name.clone()),
+            _ => None,
         };
         Self {
-            node_id: name.into(),
-            service: name.into(),
+            node_id: kind.name().into(),
+            service: kind.name().into(),
             trust_domain,
             identity: Identity::Default,
             socket: "/run/countersign/api.sock".into(),
             api: Api::Delta,
+            clusters: "/etc/envoy/clusters.yaml".into(),
             inbound: (Ipv4Addr::UNSPECIFIED, inbound).into(),
             callers: Callers::Domain,
             app: (Ipv4Addr::LOCALHOST, 8080).into(),
-            outbound: (Ipv4Addr::LOCALHOST, 15001).into(),
+            outbound: (Ipv4Addr::LOCALHOST, outbound).into(),
             edge: (Ipv4Addr::LOCALHOST, 8000).into(),
             edge_tls: None,
-            upstreams: vec![Host { host: "127.0.0.1".into(), port: upstream }],
+            health: (Ipv4Addr::UNSPECIFIED, 15021).into(),
+            families: Families::Both,
+            upstreams: vec![upstreams],
             callee,
+            server_name,
             keys: Vec::new(),
-            admin: Admin::Tcp(
-                (Ipv4Addr::LOCALHOST, if kind == Kind::Sidecar { 15000 } else { 15010 }).into(),
-            ),
+            admin: Admin::Tcp((Ipv4Addr::LOCALHOST, admin).into()),
             connection_age: Duration::from_secs(600),
             receipts: Duration::from_secs(1),
         }
     }
-}
-
-/// Which certificate Envoy asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
-    /// The caller's first identity, whatever its name.
-    Default,
-    /// Exactly this one.
-    Named(SpiffeId),
-}
-
-/// Who may call this Envoy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Callers {
-    /// Everybody of the own trust domain.
-    Domain,
-    /// These of the own trust domain; at least one.
-    Listed(Vec<SpiffeId>),
-    /// Whom the entries of the own identity list as `peers`, of whatever trust domain. They arrive with the roots.
-    Entries,
-}
-
-/// Who may answer this Envoy's calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Callee {
-    /// Exactly this one.
-    Workload(SpiffeId),
-    /// The workloads whose entries have this DNS name and list the caller among their `peers`.
-    Named(String),
-}
-
-/// The SDS protocol, over one stream a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Api {
-    /// `DeltaSecrets`: can say "no such secret", so that Envoy starts without waiting.
-    Delta,
-    /// `StreamSecrets`: state of the world.
-    Sotw,
-}
-
-/// The address of a called service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
-    /// An IP address or a DNS name, resolved by Envoy.
-    pub host: String,
-    pub port: u16,
-}
-
-/// Where Envoy's admin interface listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admin {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-/// The edge's own certificate: files of a public CA, which Envoy watches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EdgeTls {
-    pub certificate_chain: PathBuf,
-    pub private_key: PathBuf,
 }

@@ -1,8 +1,9 @@
 //! Fills a template: `{{name}}` is a value, and a line `{{> name}}` is a part, indented as the line is.
-//! A line `{{>? name}}` is the part that the value `name` chooses, or nothing if that is empty.
+//! `{{> name key=value}}` also sets a value for that part. A line `{{>? name}}` is the part that the value `name`
+//! chooses, or nothing if that is empty.
 //!
 //! Values are put in verbatim: they arrive as finished YAML. A value of several lines gets the
-//! indentation of its line.
+//! indentation of its line; an empty one that is alone on its line leaves no line.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ pub(crate) type Values = BTreeMap<&'static str, String>;
 
 /// `template` with its parts and values put in.
 pub(crate) fn fill(
-    template: &str,
+    template: &'static str,
     part: &dyn Fn(&str) -> Option<&'static str>,
     values: &Values,
 ) -> Result<String, RenderError> {
@@ -20,15 +21,24 @@ pub(crate) fn fill(
     for line in template.lines() {
         let content = line.trim_start();
         let indent = line.strip_suffix(content).unwrap_or_default();
-        if let Some(name) = placeholder(content, "{{> ") {
-            push_indented(&mut out, indent, &fill(named(name, part)?, part, values)?);
+        if let Some(opened) = placeholder(content, "{{> ") {
+            let mut words = opened.split(' ');
+            let name = words.next().unwrap_or_default();
+            let mut own = values.clone();
+            own.extend(
+                words.filter_map(|word| word.split_once('=')).map(|(key, value)| (key, value.to_owned())),
+            );
+            push_indented(&mut out, indent, &fill(named(name, part)?, part, &own)?);
         } else if let Some(name) = placeholder(content, "{{>? ") {
             let chosen = values.get(name).ok_or_else(|| RenderError::Template(name.into()))?;
             if !chosen.is_empty() {
                 push_indented(&mut out, indent, &fill(named(chosen, part)?, part, values)?);
             }
         } else {
-            push_indented(&mut out, indent, &substitute(content, values)?);
+            let text = substitute(content, values)?;
+            if !text.is_empty() || content.is_empty() {
+                push_indented(&mut out, indent, &text);
+            }
         }
     }
     Ok(out)
@@ -72,7 +82,7 @@ fn substitute(line: &str, values: &Values) -> Result<String, RenderError> {
 mod tests {
     use super::*;
 
-    fn check(template: &str, expected: Result<&str, &str>) {
+    fn check(template: &'static str, expected: Result<&str, &str>) {
         let part = |name: &str| (name == "p").then_some("one: {{v}}\n  two: 2\n");
         let values = Values::from([
             ("v", "x".to_owned()),
@@ -92,6 +102,8 @@ mod tests {
         check("a:\n  {{> p}}\nb: {{v}}\n", Ok("a:\n  one: x\n    two: 2\nb: x\n"));
         check("a:\n  {{many}}\n", Ok("a:\n  - a\n  - b\n"));
         check("a:\n{{>? none}}\nb:\n", Ok("a:\nb:\n"));
+        check("{{> p v=own}}\n{{v}}\n", Ok("one: own\n  two: 2\nx\n"));
+        check("a:\n{{none}}\n\nb:\n", Ok("a:\n\nb:\n"));
         check("{{>? some}}\n", Ok("one: x\n  two: 2\n"));
     }
 

@@ -1,72 +1,166 @@
-//! The settings, checked once and spelled as YAML: what comes out of here can be pasted anywhere.
+//! The settings, checked once and spelled as YAML, and the parts that they choose.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-use std::time::Duration;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use spiffe::SpiffeId;
-
+use crate::matchers::{self, workload};
+use crate::scalar::{self, MAX_PATH, MAX_SOCKET_PATH, address, quoted};
 use crate::signatures;
-use crate::template::Values;
-use crate::{Admin, Api, Callee, Callers, Host, Identity, Kind, NOBODY, RenderError, Settings};
+use crate::template::{self, Values};
+use crate::{Api, Callee, EdgeTls, Families, Identity, Kind, RenderError, Route, Server, Settings, Shown};
 
-/// `sun_path` of a Unix socket holds 108 bytes with its closing zero.
-const MAX_SOCKET_PATH: usize = 107;
+const ADS: &str = "{ resource_api_version: V3, initial_fetch_timeout: 5s, ads: {} }";
 
 pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderError> {
-    let domain = settings.trust_domain.to_string();
-    Ok(Values::from([
-        ("node_id", label("node_id", &settings.node_id)?),
-        ("service", label("service", &settings.service)?),
+    of_its_kind(kind, &settings.callee)?;
+    let is_ads = settings.api == Api::Ads;
+    let choice = |holds: bool, part: &str| if holds { part } else { "" }.to_owned();
+    let second = |first: SocketAddr| second(settings.families, first);
+    let mut values = Values::from([
+        ("node_id", scalar::label("node_id", &settings.node_id)?),
+        ("service", scalar::label("service", &settings.service)?),
         ("identity", identity(&settings.identity)?),
-        ("socket", path("socket", &settings.socket, MAX_SOCKET_PATH)?),
-        ("api_type", if settings.api == Api::Delta { "DELTA_GRPC" } else { "GRPC" }.to_owned()),
+        ("socket", scalar::path("socket", &settings.socket, MAX_SOCKET_PATH)?),
+        ("api_type", if settings.api == Api::Sotw { "GRPC" } else { "DELTA_GRPC" }.to_owned()),
+        ("sds", if is_ads { "sds-ads" } else { "sds" }.to_owned()),
+        ("sds_ref", if is_ads { ADS } else { "*sds" }.to_owned()),
+        ("static_upstream", choice(!is_ads, "upstream")),
+        ("dynamic", choice(is_ads, "dynamic")),
+        // Else Envoy refuses a route to what is not among the static clusters.
+        ("later_clusters", choice(is_ads, "validate_clusters: false")),
+        ("cluster_type", choice(is_ads, "cluster-type")),
+        ("clusters", scalar::path("clusters", &settings.clusters, MAX_PATH)?),
         ("inbound", address(settings.inbound)),
-        ("inbound_cluster", if kind == Kind::Sidecar { "app" } else { "upstream" }.to_owned()),
-        ("callers", callers(settings, &domain)?),
-        ("callers_roots", quoted(if settings.callers == Callers::Entries { "peers" } else { "ROOTCA" })),
+        ("inbound_second", second(settings.inbound)),
+        ("callers", matchers::callers(settings)?),
+        ("callers_roots", matchers::callers_roots(&settings.callers)),
         ("app", address(settings.app)),
         ("outbound", address(settings.outbound)),
+        ("outbound_second", second(settings.outbound)),
+        ("health", address(settings.health)),
+        ("health_second", second(settings.health)),
         ("edge", address(settings.edge)),
-        ("edge_tls", if settings.edge_tls.is_some() { "edge-tls" } else { "" }.to_owned()),
-        ("edge_chain", edge_path(settings, |tls| &tls.certificate_chain)?),
-        ("edge_key", edge_path(settings, |tls| &tls.private_key)?),
-        ("upstreams", upstreams(&settings.upstreams)?),
-        ("callee", callee(&settings.callee)?),
-        ("callee_roots", callee_roots(&settings.callee, &domain)),
-        ("admin", admin(&settings.admin)?),
-        ("connection_age", age(settings.connection_age)?),
-        ("receipts", flush(settings.receipts)?),
+        ("edge_tls", choice(settings.edge_tls.is_some(), "edge-tls")),
+        ("callee", matchers::callee(settings)?),
+        ("callee_roots", matchers::callee_roots(settings)),
+        ("sni", choice(settings.server_name.is_some(), "sni")),
+        ("admin", scalar::admin(&settings.admin)?),
+        ("connection_age", scalar::age(settings.connection_age)?),
+        ("receipts", scalar::flush(settings.receipts)?),
         ("signatures", signatures::tls_params(&settings.keys)),
-    ]))
-}
-
-fn unusable(field: &'static str, value: &str, rule: &'static str) -> RenderError {
-    RenderError::Unusable { field, value: value.chars().take(200).collect(), rule }
-}
-
-/// A free name: shown in logs and statistics, so printable and short.
-fn label(field: &'static str, text: &str) -> Result<String, RenderError> {
-    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
-    if fits { Ok(quoted(text)) } else { Err(unusable(field, text, "1 to 255 printable ASCII characters")) }
-}
-
-fn path(field: &'static str, path: &Path, max: usize) -> Result<String, RenderError> {
-    const RULE: &str = "an absolute UTF-8 path without control characters, short enough for its use";
-    let lossy = path.to_string_lossy();
-    let text = path.to_str().ok_or_else(|| unusable(field, &lossy, RULE))?;
-    if path.is_absolute() && text.len() <= max && !text.chars().any(char::is_control) {
-        Ok(quoted(text))
-    } else {
-        Err(unusable(field, text, RULE))
+        // Without secrets there is nothing to prove, and nobody to tell it.
+        ("receipts_sink", choice(kind != Kind::Passthrough, "receipts")),
+    ]);
+    if let Some(name) = &settings.server_name {
+        values.insert("sni_name", scalar::server_name("server_name", name)?);
     }
+    if let Some(EdgeTls { certificate_chain, private_key }) = &settings.edge_tls {
+        values.insert("edge_chain", scalar::path("edge_tls", certificate_chain, MAX_PATH)?);
+        values.insert("edge_key", scalar::path("edge_tls", private_key, MAX_PATH)?);
+    }
+    values.extend(upstream(kind, settings)?);
+    values.extend(arrival(kind, &settings.callee));
+    Ok(values)
 }
 
-fn edge_path(
-    settings: &Settings,
-    of: impl Fn(&crate::EdgeTls) -> &std::path::PathBuf,
-) -> Result<String, RenderError> {
-    settings.edge_tls.as_ref().map_or(Ok(String::new()), |tls| path("edge_tls", of(tls), 4096))
+fn of_its_kind(kind: Kind, callee: &Callee) -> Result<(), RenderError> {
+    let (callee, fits) = match callee {
+        Callee::ByServerName(_) => ("a choice by server name", kind == Kind::Passthrough),
+        Callee::Server(_) => {
+            ("a server outside the mesh", !matches!(kind, Kind::Passthrough | Kind::Transparent))
+        }
+        Callee::Workload(_) | Callee::Named(_) | Callee::Domain => {
+            ("a member of the mesh", !matches!(kind, Kind::Passthrough | Kind::Egress))
+        }
+    };
+    if fits { Ok(()) } else { Err(RenderError::NotOfKind { callee, kind: kind.name() }) }
+}
+
+/// Where outgoing calls go, and how who answers is checked.
+fn upstream(kind: Kind, settings: &Settings) -> Result<Values, RenderError> {
+    let mut values = Values::from([
+        ("upstreams", String::new()),
+        ("upstream_hosts", "upstream-hosts".to_owned()),
+        ("upstream_tls", "upstream-mesh".to_owned()),
+        ("host", String::new()),
+    ]);
+    match &settings.callee {
+        Callee::ByServerName(routes) => values.extend(passed(routes)?),
+        _ if kind == Kind::Transparent => {
+            values.insert("upstream_hosts", "upstream-original".to_owned());
+        }
+        _ => {
+            values.insert("upstreams", scalar::endpoints("upstreams", &settings.upstreams)?);
+        }
+    }
+    if let Callee::Server(Server { name, roots, shown }) = &settings.callee {
+        let is_shown = *shown == Shown::Svid;
+        let name = scalar::server_name("callee", name)?;
+        values.insert("upstream_tls", "upstream-server".to_owned());
+        values.insert("host", format!(", host_rewrite_literal: {name}"));
+        values.insert("server_name", name);
+        values.insert("server_roots", scalar::path("callee", roots, MAX_PATH)?);
+        values.insert("server_tls", if is_shown { "TLSv1_3" } else { "TLSv1_2" }.to_owned());
+        values.insert("server_certificate", if is_shown { "client-certificate" } else { "" }.to_owned());
+    }
+    Ok(values)
+}
+
+/// What becomes of mesh callers: they reach the application, or go on to the called service.
+fn arrival(kind: Kind, callee: &Callee) -> Values {
+    let ends_here = matches!(kind, Kind::Sidecar | Kind::Permissive | Kind::Transparent);
+    let leaves_mesh = !ends_here && matches!(callee, Callee::Server(_));
+    let host = match callee {
+        Callee::Server(server) if leaves_mesh => {
+            format!(", host_rewrite_literal: {}", quoted(&server.name))
+        }
+        _ => String::new(),
+    };
+    Values::from([
+        ("inbound_cluster", if ends_here { "app" } else { "upstream" }.to_owned()),
+        ("inbound_host", host),
+        ("peer_details", if leaves_mesh { "peer-kept" } else { "peer-told" }.to_owned()),
+        ("peer_header", if leaves_mesh { "peer-header-removed" } else { "peer-header" }.to_owned()),
+    ])
+}
+
+/// A chain and a cluster for each server name.
+fn passed(routes: &[Route]) -> Result<Values, RenderError> {
+    let (mut chains, mut clusters) = (String::new(), String::new());
+    for (n, Route { name, hosts }) in routes.iter().enumerate() {
+        if routes.iter().take(n).any(|other| other.name == *name) {
+            return Err(scalar::unusable("callee", name, "each server name once"));
+        }
+        let values = Values::from([
+            ("name", scalar::server_name("callee", name)?),
+            ("hosts", scalar::endpoints("callee", hosts)?),
+        ]);
+        for (out, part) in [(&mut chains, "passed-chain"), (&mut clusters, "passed-cluster")] {
+            let part = crate::part(part).ok_or_else(|| RenderError::Template(part.into()))?;
+            out.push_str(&template::fill(part, &crate::part, &values)?);
+        }
+    }
+    if routes.is_empty() {
+        return Err(RenderError::NoUpstream);
+    }
+    Ok(Values::from([("passed_chains", chains), ("passed_clusters", clusters)]))
+}
+
+/// The same port of the other family: the kernel redirects each to its own.
+fn second(families: Families, first: SocketAddr) -> String {
+    let IpAddr::V4(v4) = first.ip() else { return String::new() };
+    let other = if v4.is_unspecified() {
+        Ipv6Addr::UNSPECIFIED
+    } else if v4.is_loopback() {
+        Ipv6Addr::LOCALHOST
+    } else {
+        return String::new();
+    };
+    match families {
+        Families::Both => {
+            format!("additional_addresses: [ {{ address: {} }} ]", address((other, first.port()).into()))
+        }
+        Families::Ipv4 => String::new(),
+    }
 }
 
 fn identity(identity: &Identity) -> Result<String, RenderError> {
@@ -74,117 +168,4 @@ fn identity(identity: &Identity) -> Result<String, RenderError> {
         Identity::Default => Ok(quoted("default")),
         Identity::Named(id) => workload("identity", id),
     }
-}
-
-/// An ID without a path is a trust domain's: no SVID has it, and as an SDS name it is a bundle.
-fn workload(field: &'static str, id: &SpiffeId) -> Result<String, RenderError> {
-    if id.path().is_empty() {
-        return Err(unusable(field, &id.to_string(), "a workload's SPIFFE ID has a path"));
-    }
-    Ok(quoted(&id.to_string()))
-}
-
-/// Own domain's roots have a short name; another's are named by the domain's ID.
-fn callee_roots(callee: &Callee, own: &str) -> String {
-    quoted(&match callee {
-        Callee::Workload(id) if id.trust_domain_name() == own => "ROOTCA".to_owned(),
-        Callee::Workload(id) => format!("spiffe://{}", id.trust_domain_name()),
-        Callee::Named(name) => format!("upstream:{name}"),
-    })
-}
-
-fn callee(callee: &Callee) -> Result<String, RenderError> {
-    match callee {
-        Callee::Workload(id) => Ok(matcher("exact", &workload("callee", id)?)),
-        Callee::Named(name) if is_dns_name(name) => Ok(matcher("exact", &quoted(NOBODY))),
-        Callee::Named(name) => Err(unusable("callee", name, "a DNS name, as in the dns_names of an entry")),
-    }
-}
-
-fn is_dns_name(name: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
-
-/// The matchers that say who comes in. They are the floor too: without roots Envoy refuses them.
-fn callers(settings: &Settings, domain: &str) -> Result<String, RenderError> {
-    let peers = match &settings.callers {
-        // The closing slash keeps out `spiffe://example.org.evil/`.
-        Callers::Domain => return Ok(matcher("prefix", &quoted(&format!("spiffe://{domain}/")))),
-        Callers::Entries => return Ok(matcher("exact", &quoted(NOBODY))),
-        Callers::Listed(peers) if peers.is_empty() => return Err(RenderError::NoPeer),
-        Callers::Listed(peers) => peers,
-    };
-    let mut lines = Vec::with_capacity(peers.len());
-    for peer in peers {
-        if peer.trust_domain_name() != domain {
-            return Err(RenderError::ForeignPeer { peer: peer.to_string(), trust_domain: domain.to_owned() });
-        }
-        lines.push(matcher("exact", &workload("peers", peer)?));
-    }
-    Ok(lines.join("\n"))
-}
-
-fn matcher(kind: &str, scalar: &str) -> String {
-    format!("- {{ san_type: URI, matcher: {{ {kind}: {scalar} }} }}")
-}
-
-fn address(address: SocketAddr) -> String {
-    socket_address(&address.ip().to_string(), address.port())
-}
-
-fn socket_address(host: &str, port: u16) -> String {
-    format!("{{ socket_address: {{ address: {}, port_value: {port} }} }}", quoted(host))
-}
-
-fn upstreams(hosts: &[Host]) -> Result<String, RenderError> {
-    if hosts.is_empty() {
-        return Err(RenderError::NoUpstream);
-    }
-    let line = |host: &Host| -> Result<String, RenderError> {
-        let name = &host.host;
-        if name.parse::<IpAddr>().is_err() && !is_dns_name(name) {
-            return Err(unusable("upstreams", name, "an IP address or a DNS name"));
-        }
-        Ok(format!("- endpoint: {{ address: {} }}", socket_address(name, host.port)))
-    };
-    Ok(hosts.iter().map(line).collect::<Result<Vec<_>, _>>()?.join("\n"))
-}
-
-fn admin(admin: &Admin) -> Result<String, RenderError> {
-    match admin {
-        Admin::Tcp(listen) => Ok(address(*listen)),
-        // 0600: whoever can write to it can stop Envoy.
-        Admin::Unix(at) => {
-            Ok(format!("{{ pipe: {{ path: {}, mode: 384 }} }}", path("admin", at, MAX_SOCKET_PATH)?))
-        }
-    }
-}
-
-fn age(age: Duration) -> Result<String, RenderError> {
-    let seconds = age.as_secs();
-    if (1..=86_400).contains(&seconds) && age.subsec_nanos() == 0 {
-        Ok(format!("{seconds}s"))
-    } else {
-        Err(unusable("connection_age", &format!("{age:?}"), "whole seconds, one second to one day"))
-    }
-}
-
-/// Envoy takes whole milliseconds, from 1 ms to 5 min.
-fn flush(interval: Duration) -> Result<String, RenderError> {
-    let millis = interval.as_millis();
-    if (100..=300_000).contains(&millis) && interval.subsec_nanos().is_multiple_of(1_000_000) {
-        Ok(format!("{}.{:03}s", millis / 1000, millis % 1000))
-    } else {
-        Err(unusable("receipts", &format!("{interval:?}"), "whole milliseconds, 100 ms to 5 minutes"))
-    }
-}
-
-/// A double-quoted YAML scalar. Only the two characters that end or escape it need care: control
-/// characters never come here.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use envoy_configs::{
-    Admin, Api, Callee, Callers, EdgeTls, Host, Identity, KeyKind, Kind, NOBODY, RenderError, Settings,
-    render,
+    Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, KeyKind, Kind, NOBODY, RenderError,
+    Route, Server, Settings, Shown, render, render_clusters,
 };
 
 fn callee(id: &str) -> Callee {
@@ -16,24 +16,46 @@ fn listed(ids: &[&str]) -> Callers {
     Callers::Listed(ids.iter().map(|id| id.parse().unwrap()).collect())
 }
 
-fn settings(kind: Kind) -> Settings {
-    Settings::new(kind, "example.org".parse().unwrap(), callee("spiffe://example.org/api"))
+fn route(name: &str, port: u16) -> Route {
+    Route { name: name.into(), hosts: vec![Host { host: "127.0.0.1".into(), port }] }
 }
 
-/// With `BLESS=1` the standing files are written anew, to be looked at and committed.
+fn server(shown: Shown) -> Callee {
+    let roots = "/etc/ssl/certs/ca-certificates.crt".into();
+    Callee::Server(Server { name: "api.example.com".into(), roots, shown })
+}
+
+fn settings(kind: Kind) -> Settings {
+    let callee = match kind {
+        Kind::Passthrough => {
+            Callee::ByServerName(vec![route("api.example.org", 15006), route("db.example.org", 15106)])
+        }
+        Kind::Egress => server(Shown::Nothing),
+        Kind::Transparent => Callee::Domain,
+        _ => callee("spiffe://example.org/api"),
+    };
+    Settings::new(kind, "example.org".parse().unwrap(), callee)
+}
+
+/// With `BLESS=1` the standing file is written anew, to be looked at and committed.
+fn stands(name: &str, rendered: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&file, rendered).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == rendered, "{name} differs: BLESS=1 cargo test -p envoy-configs");
+}
+
 #[test]
 fn the_standing_files_are_the_templates_with_the_defaults() {
-    for (kind, name) in [(Kind::Sidecar, "sidecar.yaml"), (Kind::Gateway, "gateway.yaml")] {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-        let rendered = render(kind, &settings(kind)).unwrap();
-        if std::env::var_os("BLESS").is_some() {
-            std::fs::write(&file, &rendered).unwrap();
-        }
-        assert!(
-            std::fs::read_to_string(&file).unwrap() == rendered,
-            "{name} differs: BLESS=1 cargo test -p envoy-configs"
-        );
+    for kind in Kind::ALL {
+        stands(&format!("{}.yaml", kind.name()), &render(kind, &settings(kind)).unwrap());
     }
+    let mut ads = settings(Kind::Sidecar);
+    ads.api = Api::Ads;
+    stands("sidecar-ads.yaml", &render(Kind::Sidecar, &ads).unwrap());
+    stands("sidecar-ads-clusters.yaml", &render_clusters(Kind::Sidecar, &ads).unwrap());
 }
 
 #[test]
@@ -80,6 +102,72 @@ fn what_the_entries_say_goes_with_a_floor_that_matches_nobody() {
         text.contains("name: \"peers\", sds_config: *sds")
             && text.contains("name: \"upstream:api.example.org\"")
     );
+}
+
+#[test]
+fn with_ads_no_cluster_that_gets_secrets_is_static() {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Passthrough) {
+        let mut ads = settings(kind);
+        assert_eq!(render_clusters(kind, &ads), Err(RenderError::NoClusters));
+        ads.api = Api::Ads;
+        let text = render(kind, &ads).unwrap();
+        let (_, clusters) = text.split_once("  clusters:\n").unwrap();
+        let (clusters, _) = clusters.split_once("dynamic_resources:").unwrap();
+        assert!(!clusters.contains("sds_config"), "Envoy 1.40 would crash:\n{text}");
+        assert!(render_clusters(kind, &ads).unwrap().contains("name: upstream"));
+    }
+}
+
+#[test]
+fn what_goes_out_of_the_mesh_tells_nobody_who_called() {
+    let text = render(Kind::Egress, &settings(Kind::Egress)).unwrap();
+    assert!(
+        !text.contains("SANITIZE_SET") && !text.contains("value: \"%DOWNSTREAM_PEER_URI_SAN%\""),
+        "{text}"
+    );
+    assert!(text.contains("tls_minimum_protocol_version: TLSv1_2"), "not every server speaks 1.3");
+    assert_eq!(text.matches("tls_certificate_sds_secret_configs").count(), 1, "the listener's own");
+    let mut shown = settings(Kind::Egress);
+    shown.callee = server(Shown::Svid);
+    let text = render(Kind::Egress, &shown).unwrap();
+    assert_eq!(text.matches("tls_certificate_sds_secret_configs").count(), 2);
+    assert!(!text.contains("TLSv1_2"), "a certificate of ours would be read on the way");
+}
+
+#[test]
+fn a_transparent_sidecar_listens_on_both_families_unless_told_otherwise() {
+    let mut chosen = settings(Kind::Transparent);
+    let check = |chosen: &Settings, second| {
+        let text = render(Kind::Transparent, chosen).unwrap();
+        assert_eq!(text.matches("additional_addresses").count(), second, "{text}");
+    };
+    check(&chosen, 3);
+    chosen.families = Families::Ipv4;
+    check(&chosen, 0);
+}
+
+#[test]
+fn kinds_and_callees_that_do_not_go_together_are_refused() {
+    let pairs = [
+        (Kind::Passthrough, callee("spiffe://example.org/api")),
+        (Kind::Sidecar, Callee::ByServerName(vec![route("a.example.org", 1)])),
+        (Kind::Egress, Callee::Domain),
+        (Kind::Transparent, server(Shown::Nothing)),
+    ];
+    for (kind, callee) in pairs {
+        let mut chosen = settings(kind);
+        chosen.callee = callee;
+        assert!(matches!(render(kind, &chosen), Err(RenderError::NotOfKind { .. })), "{kind:?}");
+    }
+    let passthrough = |routes| {
+        let mut chosen = settings(Kind::Passthrough);
+        chosen.callee = Callee::ByServerName(routes);
+        render(Kind::Passthrough, &chosen)
+    };
+    assert_eq!(passthrough(vec![]), Err(RenderError::NoUpstream));
+    for unusable in [vec![route("A.example.org", 1)], vec![route("a", 1), route("a", 2)]] {
+        assert!(matches!(passthrough(unusable), Err(RenderError::Unusable { field: "callee", .. })));
+    }
 }
 
 fn check(change: impl FnOnce(&mut Settings)) -> Result<String, RenderError> {

@@ -4,11 +4,12 @@
 //! caller ─plain─► web's Envoy ══ mutual TLS ══► api's Envoy ─plain─► application
 //! ```
 
+use std::fs;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use envoy_configs::{Admin, Api, Callee, Callers, Host, Identity, Kind, Settings, render};
+use envoy_configs::{Admin, Api, Callee, Callers, Host, Identity, Kind, Settings, render, render_clusters};
 
 use crate::app::Seen;
 use crate::envoy::Envoy;
@@ -40,6 +41,8 @@ pub enum Said {
 pub struct Plan {
     /// Changes the bootstrap of `api`, for what no setting is there for.
     pub change: fn(String) -> String,
+    /// What the sidecar of `api` is.
+    pub api_kind: Kind,
     pub said: Said,
     pub server: Options,
     pub api: Api,
@@ -50,6 +53,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             change: |text| text,
+            api_kind: Kind::Sidecar,
             said: Said::InBootstraps,
             server: Options::default(),
             api: Api::Delta,
@@ -110,9 +114,11 @@ impl Mesh {
         // A name instead of `default` on one side, so that both are in use.
         api_settings.identity = Identity::Named(api_id.parse()?);
 
-        let mut web = Envoy::start(&scratch, "web", &web_seat, &bootstrap(&web_settings, plan.pool)?)?;
-        let api_bootstrap = (plan.change)(bootstrap(&api_settings, plan.pool)?);
-        let mut api = Envoy::start(&scratch, "api", &api_seat, &api_bootstrap)?;
+        let web_files = files(Kind::Sidecar, &web_settings, plan.pool)?;
+        let mut web = start(&scratch, "web", &web_seat, &web_settings, web_files)?;
+        let (text, clusters) = files(plan.api_kind, &api_settings, plan.pool)?;
+        let api_files = ((plan.change)(text), clusters);
+        let mut api = start(&scratch, "api", &api_seat, &api_settings, api_files)?;
         tokio::try_join!(web.live(), api.live())?;
         Ok(Self { web, api, server, seats, web_id, api_id, calls, inbound, app, web_seat, api_seat, scratch })
     }
@@ -165,18 +171,44 @@ pub fn settings(scratch: &Scratch, name: &str, server: &Server, plan: &Plan) -> 
     settings.outbound = ports::free()?;
     settings.app = ports::free()?;
     settings.admin = Admin::Unix(Envoy::admin_socket(scratch, name));
+    settings.clusters = scratch.path().join(format!("{name}-clusters.yaml"));
     Ok(settings)
 }
 
+/// The bootstrap of a sidecar.
+///
 /// # Errors
 /// The settings cannot be used.
 pub fn bootstrap(settings: &Settings, pool: Pool) -> Result<String> {
-    let text = render(Kind::Sidecar, settings)?;
+    Ok(files(Kind::Sidecar, settings, pool)?.0)
+}
+
+/// A bootstrap and, if it reads its clusters from elsewhere, those.
+fn files(kind: Kind, settings: &Settings, pool: Pool) -> Result<(String, Option<String>)> {
+    let (text, clusters) = match settings.api {
+        Api::Ads => (render(kind, settings)?, Some(render_clusters(kind, settings)?)),
+        Api::Delta | Api::Sotw => (render(kind, settings)?, None),
+    };
     if pool == Pool::Kept {
-        return Ok(text);
+        return Ok((text, clusters));
     }
     // A test's need, no operator's: not a setting.
-    let changed = text.replace("idle_timeout: 60s", "idle_timeout: 60s, max_requests_per_connection: 1");
-    ensure!(changed != text, "the template no longer has the line that this changes");
+    let each =
+        |text: &str| text.replace("idle_timeout: 60s", "idle_timeout: 60s, max_requests_per_connection: 1");
+    let changed = (each(&text), clusters.as_deref().map(each));
+    ensure!(changed != (text, clusters), "the template no longer has the line that this changes");
     Ok(changed)
+}
+
+fn start(
+    scratch: &Scratch,
+    name: &str,
+    seat: &Seat,
+    settings: &Settings,
+    (text, clusters): (String, Option<String>),
+) -> Result<Envoy> {
+    if let Some(clusters) = clusters {
+        fs::write(&settings.clusters, clusters)?;
+    }
+    Envoy::start(scratch, name, seat, &text)
 }

@@ -4,14 +4,30 @@
 use std::fs;
 use std::path::Path;
 
-use envoy_configs::{Admin, Api, Callee, Callers, EdgeTls, Identity, Kind, Settings, render};
+use envoy_configs::{
+    Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, Route, Server, Settings, Shown, render,
+    render_clusters,
+};
 use integration::envoy::validate;
 use integration::mesh::{Pool, bootstrap};
 use integration::scratch::Scratch;
 
 fn settings(kind: Kind) -> Settings {
-    let callee = Callee::Workload("spiffe://example.org/api".parse().unwrap());
+    let callee = match kind {
+        Kind::Passthrough => Callee::ByServerName(vec![Route {
+            name: "api.example.org".into(),
+            hosts: vec![Host { host: "::1".into(), port: 1 }, Host { host: "localhost".into(), port: 2 }],
+        }]),
+        Kind::Egress => server(Shown::Nothing),
+        _ => Callee::Workload("spiffe://example.org/api".parse().unwrap()),
+    };
     Settings::new(kind, "example.org".parse().unwrap(), callee)
+}
+
+/// Envoy reads the roots, so they must be there: those of the machine.
+fn server(shown: Shown) -> Callee {
+    let roots = "/etc/ssl/certs/ca-certificates.crt".into();
+    Callee::Server(Server { name: "api.example.com".into(), roots, shown })
 }
 
 fn check(text: &str) {
@@ -19,29 +35,69 @@ fn check(text: &str) {
     validate(scratch.path(), text).unwrap();
 }
 
+fn standing(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy-configs").join(name)).unwrap()
+}
+
 #[test]
 fn the_standing_files_are_valid() {
-    for name in ["sidecar.yaml", "gateway.yaml"] {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../envoy-configs").join(name);
-        check(&fs::read_to_string(file).unwrap());
+    for kind in Kind::ALL {
+        check(&standing(&format!("{}.yaml", kind.name())));
     }
+    // Envoy looks for the file of clusters where the bootstrap says.
+    let scratch = Scratch::new().unwrap();
+    let clusters = scratch.path().join("clusters.yaml");
+    fs::write(&clusters, standing("sidecar-ads-clusters.yaml")).unwrap();
+    let text = standing("sidecar-ads.yaml");
+    let moved = text.replace("/etc/envoy/clusters.yaml", clusters.to_str().unwrap());
+    assert_ne!(moved, text);
+    validate(scratch.path(), &moved).unwrap();
 }
 
 #[test]
 fn every_choice_is_valid() {
-    for kind in [Kind::Sidecar, Kind::Gateway] {
+    for kind in Kind::ALL {
         let mut chosen = settings(kind);
         chosen.api = Api::Sotw;
         chosen.identity = Identity::Named("spiffe://example.org/web".parse().unwrap());
         let listed = ["a", "b"].map(|name| format!("spiffe://example.org/{name}").parse().unwrap());
         chosen.callers = Callers::Listed(listed.into());
-        chosen.callee = Callee::Workload("spiffe://partner.test/api".parse().unwrap());
         chosen.admin = Admin::Unix("/tmp/countersign-never.sock".into());
         chosen.node_id = r#"a"b\c # {d}: 'e'"#.into();
+        chosen.server_name = Some("api.example.org".into());
         check(&render(kind, &chosen).unwrap());
         chosen.callers = Callers::Entries;
-        chosen.callee = Callee::Named("api.example.org".into());
         check(&render(kind, &chosen).unwrap());
+    }
+}
+
+#[test]
+fn every_callee_is_valid() {
+    let members = [
+        Callee::Workload("spiffe://partner.test/api".parse().unwrap()),
+        Callee::Named("api.example.org".into()),
+        Callee::Domain,
+    ];
+    for kind in [Kind::Sidecar, Kind::Permissive, Kind::Transparent, Kind::Gateway] {
+        for callee in members.clone() {
+            check(&render(kind, &Settings { callee, ..settings(kind) }).unwrap());
+        }
+    }
+    for kind in [Kind::Sidecar, Kind::Permissive, Kind::Gateway, Kind::Egress] {
+        for shown in [Shown::Nothing, Shown::Svid] {
+            check(&render(kind, &Settings { callee: server(shown), ..settings(kind) }).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_kind_is_valid_by_ads() {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Passthrough) {
+        let scratch = Scratch::new().unwrap();
+        let clusters = scratch.path().join("clusters.yaml");
+        let chosen = Settings { api: Api::Ads, clusters: clusters.clone(), ..settings(kind) };
+        fs::write(&clusters, render_clusters(kind, &chosen).unwrap()).unwrap();
+        validate(scratch.path(), &render(kind, &chosen).unwrap()).unwrap();
     }
 }
 

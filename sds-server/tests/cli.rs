@@ -240,6 +240,36 @@ fn envoy_bootstrap_renders_the_flags() {
 }
 
 #[test]
+fn envoy_bootstrap_has_a_kind_for_each_side() {
+    let check = |args: &str, status: u8, says: &str| {
+        let line = format!("envoy bootstrap --service x --trust-domain example.org {args}");
+        let ran = run(&line.split_whitespace().collect::<Vec<_>>());
+        assert!(
+            ran.status == status && [&ran.out, &ran.err].iter().any(|text| text.contains(says)),
+            "{args}: {ran:?}"
+        );
+    };
+    let api = "--upstream-id spiffe://example.org/api";
+    check(&format!("--kind permissive {api}"), 0, "stat_prefix: inbound_plain");
+    check(&format!("--kind sidecar --api ads --clusters /c.yaml {api}"), 0, "path: \"/c.yaml\"");
+    check(&format!("--kind sidecar --api ads --part clusters {api}"), 0, "resources:");
+    check(&format!("--kind sidecar --part clusters {api}"), 2, "unless secrets come by ADS");
+    check(&format!("--kind sidecar --clusters /c.yaml {api}"), 2, "--api ads only");
+    check("--kind transparent --upstream-domain --ipv4-only", 0, "port_value: 15021");
+    check(
+        "--kind passthrough --route a.example.org=10.0.0.1:1 --route a.example.org=10.0.0.2:1",
+        0,
+        "10.0.0.2",
+    );
+    check("--kind passthrough --route a.example.org", 2, "DNS=HOST:PORT");
+    check("--kind egress --upstream-server api.example.com", 0, "host_rewrite_literal: \"api.example.com\"");
+    check("--kind egress --upstream-domain", 2, "does not go with egress");
+    check("--kind sidecar --upstream-domain --show-certificate", 2, "--upstream-server");
+    check("--kind sidecar", 2, "--upstream-id");
+    check(&format!("--kind sidecar {api} --upstream-domain"), 2, "cannot be used with");
+}
+
+#[test]
 fn a_server_that_is_not_running_is_said_so() {
     let dir = tempfile::tempdir().unwrap();
     let ran = run(&["status", "--data", dir.path().to_str().unwrap()]);

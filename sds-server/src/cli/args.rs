@@ -1,10 +1,12 @@
 //! The words of the command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spiffe_bridge::keys::KeyType;
+
+mod bootstrap;
+
+pub use bootstrap::{BootstrapApi, BootstrapArgs, BootstrapKind, BootstrapPart};
 
 /// Workload identity for Envoy meshes.
 #[derive(Debug, Parser)]
@@ -183,84 +185,4 @@ pub enum ConfigVerb {
 pub enum Envoy {
     /// Print a bootstrap that speaks mutual TLS with what Countersign serves
     Bootstrap(Box<BootstrapArgs>),
-}
-
-/// What an Envoy is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BootstrapKind {
-    /// Beside one application
-    Sidecar,
-    /// At the edge of the mesh
-    Gateway,
-}
-
-/// The SDS protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BootstrapApi {
-    /// Incremental
-    Delta,
-    /// State of the world
-    Sotw,
-}
-
-#[derive(Debug, Args)]
-pub struct BootstrapArgs {
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    #[arg(long, value_enum)]
-    pub kind: BootstrapKind,
-    /// The service that this Envoy belongs to (node.cluster)
-    #[arg(long, value_name = "NAME")]
-    pub service: String,
-    /// Names this Envoy in `streams` (node.id) [default: the service]
-    #[arg(long, value_name = "NAME")]
-    pub node_id: Option<String>,
-    /// The SPIFFE ID that must answer outgoing calls
-    #[arg(long, value_name = "ID", required_unless_present = "upstream_name")]
-    pub upstream_id: Option<String>,
-    /// Or: whoever has this DNS name in its entry, and this service among its peers
-    #[arg(long, value_name = "DNS", conflicts_with = "upstream_id")]
-    pub upstream_name: Option<String>,
-    /// An address of the called service; repeat it for several
-    #[arg(long = "upstream", value_name = "HOST:PORT")]
-    pub upstreams: Vec<String>,
-    /// Its own SPIFFE ID [default: the caller's first identity]
-    #[arg(long, value_name = "ID")]
-    pub identity: Option<String>,
-    /// A SPIFFE ID that may call; repeat it for several [default: all of the trust domain]
-    #[arg(long = "peer", value_name = "ID")]
-    pub peers: Vec<String>,
-    /// Or: those whom the entries of this service list as its peers, as they change
-    #[arg(long, conflicts_with = "peers")]
-    pub peers_from_entries: bool,
-    /// A type of key that it or its mesh peers have, its own first; repeat it for all of them: no other is spoken
-    /// then. Needed for ed25519 and ml-dsa [default: EC and RSA]
-    #[arg(long = "key-type", value_name = "TYPE")]
-    pub key_types: Vec<KeyType>,
-    /// Where mesh callers come in
-    #[arg(long, value_name = "ADDR")]
-    pub inbound: Option<SocketAddr>,
-    /// The sidecar's application
-    #[arg(long, value_name = "ADDR")]
-    pub app: Option<SocketAddr>,
-    /// Where the sidecar's application sends its calls
-    #[arg(long, value_name = "ADDR")]
-    pub outbound: Option<SocketAddr>,
-    /// Where the gateway's callers from outside come in
-    #[arg(long, value_name = "ADDR")]
-    pub edge: Option<SocketAddr>,
-    /// The gateway's certificate chain for them
-    #[arg(long, value_name = "FILE", requires = "edge_key")]
-    pub edge_certificate: Option<PathBuf>,
-    /// And its key
-    #[arg(long, value_name = "FILE", requires = "edge_certificate")]
-    pub edge_key: Option<PathBuf>,
-    /// Envoy's admin interface: an address, or a path for a Unix socket
-    #[arg(long, value_name = "ADDR|PATH")]
-    pub admin: Option<String>,
-    #[arg(long, value_enum, default_value = "delta")]
-    pub api: BootstrapApi,
-    /// Write there instead of to standard output
-    #[arg(short = 'o', long = "output", value_name = "FILE")]
-    pub output: Option<PathBuf>,
 }

@@ -1,29 +1,38 @@
 //! `envoy bootstrap`: the flags as settings of a bootstrap, rendered.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
 use anyhow::{Context as _, anyhow};
-use envoy_configs::{Admin, Api, Callee, Callers, EdgeTls, Host, Identity, KeyKind, Kind, Settings};
+use envoy_configs::{
+    Api, Callee, Callers, EdgeTls, Families, Identity, KeyKind, Kind, Server, Settings, Shown,
+};
 use spiffe_bridge::identity::{SpiffeId, TrustDomain, parse_workload_id};
 use spiffe_bridge::keys::KeyType;
 
-use super::args::{BootstrapApi, BootstrapArgs, BootstrapKind};
+mod addresses;
+
+use super::args::{BootstrapApi, BootstrapArgs, BootstrapKind, BootstrapPart};
 use super::output::Printer;
 use super::{Ended, Fault, Outcome};
 use crate::config::Environment;
 
 pub(super) fn run(mut args: BootstrapArgs, environment: &Environment, out: &mut Printer) -> Ended {
     let server = super::settings(std::mem::take(&mut args.config), environment)?;
-    let output = args.output.take();
+    let (output, part) = (args.output.take(), args.part);
     let kind = match args.kind {
         BootstrapKind::Sidecar => Kind::Sidecar,
+        BootstrapKind::Permissive => Kind::Permissive,
+        BootstrapKind::Transparent => Kind::Transparent,
         BootstrapKind::Gateway => Kind::Gateway,
+        BootstrapKind::Passthrough => Kind::Passthrough,
+        BootstrapKind::Egress => Kind::Egress,
     };
-    of_its_kind(&args).map_err(Fault::Usage)?;
+    of_its_kind(kind, &args).map_err(Fault::Usage)?;
     let settings = settings(kind, args, &server).map_err(Fault::Usage)?;
-    one_address_each(kind, &settings).map_err(Fault::Usage)?;
-    let text = envoy_configs::render(kind, &settings).map_err(|error| Fault::Usage(error.into()))?;
+    addresses::one_each(kind, &settings).map_err(Fault::Usage)?;
+    let text = match part {
+        BootstrapPart::Bootstrap => envoy_configs::render(kind, &settings),
+        BootstrapPart::Clusters => envoy_configs::render_clusters(kind, &settings),
+    };
+    let text = text.map_err(|error| Fault::Usage(error.into()))?;
     match output {
         Some(path) => {
             std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -34,27 +43,53 @@ pub(super) fn run(mut args: BootstrapArgs, environment: &Environment, out: &mut 
 }
 
 /// A flag that would change nothing is a mistake.
-fn of_its_kind(args: &BootstrapArgs) -> anyhow::Result<()> {
-    let (other, flags) = match args.kind {
-        BootstrapKind::Sidecar => (
-            "gateway",
-            [("--edge", args.edge.is_some()), ("--edge-certificate", args.edge_certificate.is_some())],
-        ),
-        BootstrapKind::Gateway => {
-            ("sidecar", [("--app", args.app.is_some()), ("--outbound", args.outbound.is_some())])
-        }
-    };
-    match flags.iter().find(|(_, is_given)| *is_given) {
-        Some((flag, _)) => Err(anyhow!("{flag} is for --kind {other} only: leave it out")),
-        None => Ok(()),
+fn of_its_kind(kind: Kind, args: &BootstrapArgs) -> anyhow::Result<()> {
+    use Kind::{Egress, Gateway, Passthrough, Permissive, Sidecar, Transparent};
+    let is_ads = args.api == BootstrapApi::Ads;
+    let all_but_passthrough: &[Kind] = &[Sidecar, Permissive, Transparent, Gateway, Egress];
+    let rules: [(&str, bool, &[Kind]); 13] = [
+        ("--app", args.app.is_some(), &[Sidecar, Permissive]),
+        ("--outbound", args.outbound.is_some(), &[Sidecar, Permissive, Transparent, Egress]),
+        ("--edge", args.edge.is_some(), &[Gateway]),
+        ("--edge-certificate", args.edge_certificate.is_some(), &[Gateway]),
+        ("--health", args.health.is_some(), &[Transparent]),
+        ("--ipv4-only", args.ipv4_only, &[Transparent]),
+        ("--route", !args.routes.is_empty(), &[Passthrough]),
+        ("--upstream", !args.upstreams.is_empty(), &[Sidecar, Permissive, Gateway, Egress]),
+        ("--server-name", args.server_name.is_some(), &[Sidecar, Permissive, Transparent, Gateway]),
+        ("--peer", !args.peers.is_empty(), all_but_passthrough),
+        ("--peers-from-entries", args.peers_from_entries, all_but_passthrough),
+        ("--identity", args.identity.is_some(), all_but_passthrough),
+        ("--api", args.api != BootstrapApi::Delta, all_but_passthrough),
+    ];
+    if let Some((flag, _, kinds)) =
+        rules.iter().find(|(_, is_given, kinds)| *is_given && !kinds.contains(&kind))
+    {
+        let kinds: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+        return Err(anyhow!("{flag} is for --kind {} only: leave it out", kinds.join(", ")));
     }
+    if args.show_certificate && args.upstream_server.is_none() {
+        return Err(anyhow!("--show-certificate goes with --upstream-server only: leave it out"));
+    }
+    if args.clusters.is_some() && !is_ads {
+        return Err(anyhow!("--clusters is for --api ads only: leave it out"));
+    }
+    Ok(())
 }
 
 fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -> anyhow::Result<Settings> {
     let id = |flag, text: &str| id(flag, text, &server.trust_domain);
-    let callee = match (args.upstream_id, args.upstream_name) {
-        (Some(text), _) => Callee::Workload(id("--upstream-id", &text)?),
-        (None, name) => Callee::Named(name.unwrap_or_default()),
+    let callee = if let Some(text) = &args.upstream_id {
+        Callee::Workload(id("--upstream-id", text)?)
+    } else if let Some(name) = args.upstream_name {
+        Callee::Named(name)
+    } else if let Some(name) = args.upstream_server {
+        let shown = if args.show_certificate { Shown::Svid } else { Shown::Nothing };
+        Callee::Server(Server { name, roots: args.upstream_roots, shown })
+    } else if args.upstream_domain {
+        Callee::Domain
+    } else {
+        Callee::ByServerName(addresses::routes(&args.routes)?)
     };
     let defaults = Settings::new(kind, server.trust_domain.clone(), callee);
     let identity = args.identity.map(|text| id("--identity", &text)).transpose()?;
@@ -63,7 +98,8 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
         [] => Callers::Domain,
         peers => Callers::Listed(peers.iter().map(|text| id("--peer", text)).collect::<Result<_, _>>()?),
     };
-    let upstreams: Vec<_> = args.upstreams.iter().map(|text| host(text)).collect::<Result<_, _>>()?;
+    let upstreams: Vec<_> =
+        args.upstreams.iter().map(|text| addresses::host("--upstream", text)).collect::<Result<_, _>>()?;
     let edge_tls = args.edge_certificate.zip(args.edge_key);
     Ok(Settings {
         node_id: args.node_id.unwrap_or_else(|| args.service.clone()),
@@ -73,16 +109,21 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
         api: match args.api {
             BootstrapApi::Delta => Api::Delta,
             BootstrapApi::Sotw => Api::Sotw,
+            BootstrapApi::Ads => Api::Ads,
         },
+        clusters: args.clusters.unwrap_or(defaults.clusters),
         inbound: args.inbound.unwrap_or(defaults.inbound),
         callers,
         app: args.app.unwrap_or(defaults.app),
         outbound: args.outbound.unwrap_or(defaults.outbound),
         edge: args.edge.unwrap_or(defaults.edge),
         edge_tls: edge_tls.map(|(certificate_chain, private_key)| EdgeTls { certificate_chain, private_key }),
+        health: args.health.unwrap_or(defaults.health),
+        families: if args.ipv4_only { Families::Ipv4 } else { Families::Both },
         upstreams: if upstreams.is_empty() { defaults.upstreams } else { upstreams },
         keys: args.key_types.into_iter().map(kind_of).collect(),
-        admin: args.admin.map_or(Ok(defaults.admin), |text| admin(&text))?,
+        server_name: args.server_name.or(defaults.server_name),
+        admin: args.admin.map_or(Ok(defaults.admin), |text| addresses::admin(&text))?,
         ..defaults
     })
 }
@@ -99,32 +140,6 @@ const fn kind_of(key_type: KeyType) -> KeyKind {
     }
 }
 
-/// Two listeners on one address keep Envoy from starting; an application there would be Envoy itself, in a loop.
-fn one_address_each(kind: Kind, settings: &Settings) -> anyhow::Result<()> {
-    let mut taken = vec![("--inbound", settings.inbound)];
-    match kind {
-        Kind::Sidecar => taken.extend([("--outbound", settings.outbound), ("--app", settings.app)]),
-        Kind::Gateway => taken.push(("--edge", settings.edge)),
-    }
-    if let Admin::Tcp(address) = &settings.admin {
-        taken.push(("--admin", *address));
-    }
-    let meet = |a: SocketAddr, b: SocketAddr| {
-        let any = a.ip().is_unspecified() || b.ip().is_unspecified();
-        a.port() == b.port() && (a.ip() == b.ip() || any && a.is_ipv4() == b.is_ipv4())
-    };
-    for (n, (flag, address)) in taken.iter().enumerate() {
-        // The port 0 lets the system choose one.
-        let other = taken.iter().skip(n + 1).find(|(_, other)| address.port() != 0 && meet(*address, *other));
-        if let Some((other_flag, other)) = other {
-            return Err(anyhow!(
-                "{flag} {address} and {other_flag} {other} are one address: give {other_flag} another port"
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn id(flag: &'static str, text: &str, trust_domain: &TrustDomain) -> anyhow::Result<SpiffeId> {
     let id = parse_workload_id(text).context(flag)?;
     if id.trust_domain() != trust_domain {
@@ -134,24 +149,4 @@ fn id(flag: &'static str, text: &str, trust_domain: &TrustDomain) -> anyhow::Res
         ));
     }
     Ok(id)
-}
-
-/// `host:port`, `[::1]:port`.
-fn host(text: &str) -> anyhow::Result<Host> {
-    let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    let (host, port) = split.ok_or_else(|| anyhow!("--upstream: {text:?} is not HOST:PORT"))?;
-    Ok(Host { host: host.trim_matches(['[', ']']).to_owned(), port })
-}
-
-fn admin(text: &str) -> anyhow::Result<Admin> {
-    if text.starts_with('/') {
-        return Ok(Admin::Unix(PathBuf::from(text)));
-    }
-    let address: SocketAddr =
-        text.parse().with_context(|| format!("--admin: {text:?} is no address, and no absolute path"))?;
-    if !address.ip().is_loopback() {
-        // Whoever reaches it can shut Envoy down.
-        return Err(anyhow!("--admin: {address} is not a loopback address: use 127.0.0.1, or a path"));
-    }
-    Ok(Admin::Tcp(address))
 }
