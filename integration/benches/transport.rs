@@ -172,7 +172,7 @@ async fn server(mode: &str, streams: usize) {
                 tokio::spawn(http2.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
             }
             "frames" => {
-                let caller = Caller { connection: connection as u64, pid: 1, uid: 1, gid: 1 };
+                let caller = Caller::local(connection as u64, 1, 1, 1);
                 let (writer, session) = Session::channel(caller);
                 writer.publish(SessionState::Serving(pushes[0].update.clone()));
                 sessions.push(writer);

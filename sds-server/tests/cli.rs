@@ -368,8 +368,10 @@ fn stream((pid, names): (u32, Vec<NameStatus>)) -> serde_json::Value {
     let status = StreamStatus {
         stream: 1,
         connection: 1,
-        pid,
-        uid: 0,
+        pid: Some(pid),
+        uid: Some(0),
+        address: None,
+        certificate: None,
         protocol: Protocol::Delta,
         node: Some("\u{1b}[2Jbad".to_owned()),
         cluster: None,

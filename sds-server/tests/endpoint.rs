@@ -172,12 +172,12 @@ fn serve(config: Config) -> Fixture {
                 let _ = finished.wait_for(|finished| *finished).await;
             }
             let session = request.extensions().get::<Session>().unwrap();
-            Ok(http::Response::new(Body::new(session.caller().pid.to_string())))
+            Ok(http::Response::new(Body::new(session.caller().pid().unwrap().to_string())))
         }
     });
     let (sender, sessions) = mpsc::unbounded_channel();
     let admit = move |peer: Peer, connection| {
-        let caller = Caller { connection, pid: peer.pid, uid: peer.uid, gid: peer.gid };
+        let caller = Caller::local(connection, peer.pid, peer.uid, peer.gid);
         let (writer, session) = Session::channel(caller);
         sender.send(writer).unwrap();
         (session, std::future::pending())

@@ -13,7 +13,7 @@ use spiffe_bridge::node::{Caller, Session, Sessions};
 use tower::ServiceExt;
 
 fn session(uid: u32) -> (Sessions, Session) {
-    Session::channel(Caller { connection: 1, pid: 1, uid, gid: 1 })
+    Session::channel(Caller::local(1, 1, uid, 1))
 }
 
 /// Opens a stream of `session` that sends the beginning of a message of `length` bytes and no more; its end, if any

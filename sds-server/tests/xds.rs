@@ -132,7 +132,7 @@ async fn xd_03_the_node_is_that_of_the_first_request() {
     soon(&mut stream).await.unwrap();
     let status = &served.shared.streams.snapshot()[0];
     assert_eq!((status.node.as_deref(), status.cluster.as_deref()), (Some("envoy-1"), Some("web")));
-    assert_eq!((status.connection, status.pid, status.uid), (7, 42, 1001));
+    assert_eq!((status.connection, status.pid, status.uid), (7, Some(42), Some(1001)));
 
     let node = Some(EnvoyNode { id: "envoy-2".into(), ..EnvoyNode::default() });
     sender.send(DiscoveryRequest { node, ..sotw(&["default"]) }).await.unwrap();
@@ -676,12 +676,8 @@ async fn without_a_session_it_is_our_fault() {
 async fn what_is_not_grpc_or_compressed_is_refused_properly() {
     use http_body_util::{BodyExt, Full};
     use tower::ServiceExt;
-    let (_sessions, session) = spiffe_bridge::node::Session::channel(spiffe_bridge::node::Caller {
-        connection: 1,
-        pid: 1,
-        uid: 1,
-        gid: 1,
-    });
+    let (_sessions, session) =
+        spiffe_bridge::node::Session::channel(spiffe_bridge::node::Caller::local(1, 1, 1, 1));
     let send = |method: &str, path: &str, content_type: &str, body: &'static [u8]| {
         let request = http::Request::builder()
             .method(method)

@@ -1,4 +1,5 @@
-//! Who is calling: evidence about a process, taken from the kernel, to selectors.
+//! Who is calling: evidence about a process, taken from the kernel, or about a remote peer, proved in a TLS
+//! handshake, to selectors.
 //!
 //! - Evidence is of one living process, held by its pidfd: what was read is thrown away if the
 //!   process is gone, runs another program, or has other credentials when the reading is done.
@@ -19,10 +20,12 @@ mod limitation;
 mod names;
 mod proc;
 mod process;
+mod remote;
 pub mod workload;
 
 pub use limitation::Limitation;
 pub use process::Process;
+pub use remote::{AuthoritiesError, RemoteError, RemotePeer, RemoteTrust};
 
 use executable::Hashes;
 use proc::{Credentials, Image, Namespaces};

@@ -12,7 +12,9 @@ mod update;
 mod version;
 
 pub use bundle::TrustBundle;
-pub use id::{IdError, MAX_ID_BYTES, parse_spiffe_id, parse_trust_domain, parse_workload_id};
+pub use id::{
+    IdError, MAX_ID_BYTES, is_reserved, parse_spiffe_id, parse_trust_domain, parse_workload_id, server_id,
+};
 pub use memo::Memo;
 pub use selector::{Selector, SelectorError, SelectorSet};
 pub use spiffe::{SpiffeId, TrustDomain};

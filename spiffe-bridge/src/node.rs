@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! CallerTask ── selectors ──► Node ──► Engine ── public key ──► authority
-//!     │  (one a connection)            (one)   ◄── chain ──────┘
+//! RemoteTask                           (one)   ◄── chain ──────┘
+//!     │  (one a connection)
 //!     ◄──────── View: WorkloadUpdate ───┘
-//!     └─ looks at the process again ─► Session ─► every stream of the connection
+//!     └─ looks at the caller again ──► Session ─► every stream of the connection
 //! ```
 //!
 //! Invariants: workload keys are made here and leave only in an SVID; equal identities share one SVID
 //! and one renewal; a failed renewal never takes a valid SVID away; a removed entry ends its renewal at
-//! once; nothing is published to a connection whose process is not the one that was attested.
+//! once; nothing is published to a connection whose process is not the one that was attested, or whose certificate
+//! does not open the door any more.
 //!
 //! [`WorkloadUpdate`]: crate::identity::WorkloadUpdate
 
@@ -17,6 +19,9 @@ mod bell;
 mod cache;
 mod caller;
 mod engine;
+mod origin;
+mod own;
+mod remote;
 mod renewal;
 mod seal;
 mod session;
@@ -26,7 +31,10 @@ mod view;
 
 pub use caller::CallerTask;
 pub use engine::{Engine, Node, NodeClosed, open};
+pub use origin::{Account, Caller, Origin};
+pub use own::OwnIdentity;
+pub use remote::RemoteTask;
 pub use renewal::Config;
 pub use seal::{SealError, SealingKey};
-pub use session::{Caller, EndReason, Follower, Session, SessionState, Sessions};
+pub use session::{EndReason, Follower, Session, SessionState, Sessions};
 pub use status::{IdentityStatus, NodeStatus};

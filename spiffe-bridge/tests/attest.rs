@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use spiffe_bridge::attest::{AttestError, Attestation, Attestor, Changed, Limitation, Missing, Process};
 use spiffe_bridge::registration::Needs;
 
-const ALL: Needs = Needs { path: true, sha256: true, names: true };
-const NONE: Needs = Needs { path: false, sha256: false, names: false };
+const ALL: Needs = Needs::ALL;
+const NONE: Needs = Needs { path: false, sha256: false, names: false, certificate: false };
 
 /// A child that says that it is there, then waits for a line; killed when dropped.
 struct Running(Child);

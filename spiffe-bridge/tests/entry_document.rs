@@ -106,7 +106,7 @@ fn every_wrong_value_is_told_with_its_place() {
     check("kind: Workload\nspiffe_id: web\nselectors: [unix:uid:1]\n", &[(2, 12, "not a SPIFFE ID")]);
     let more = "selectors:\n  - k8s:ns:a\n  - unix:uuid:1\n  - unix:uid:01\n  - unix:uid:web\n  - unix:gid:65534\n  - unix:sha256:AB\n  - unix:path:web\n  - uid\n  - unix:uid:1\n  - unix:uid:1\n";
     let expected = [
-        (4, 5, "only unix:"),
+        (4, 5, "unix: is known"),
         (5, 5, "the keys are uid"),
         (6, 5, "write the number as 1"),
         (7, 5, "unix:user"),
@@ -123,6 +123,39 @@ fn every_wrong_value_is_told_with_its_place() {
     check(&workload("selectors: [unix:uid:1]\nprofile: fast\n"), &[(4, 10, "write default")]);
     check(&workload("selectors: [unix:uid:1]\npeers: [spiffe://example.org]\n"), &[(4, 9, "path")]);
     check(&workload(&format!("selectors: [unix:uid:1]\nhint: {}\n", "x".repeat(1025))), &[(4, 7, "1024")]);
+}
+
+#[test]
+fn remote_entries_are_known_by_certificates_and_local_ones_by_processes() {
+    let remote = "remote: true\nselectors: [x509:uri:spiffe://ops.test/edge, x509:dns:edge.ops.test]\n";
+    let entry = &read(&workload(remote)).unwrap()[0];
+    assert!(entry.remote && entry.selectors.len() == 2);
+    assert_eq!(read(&to_yaml([entry])).unwrap(), std::slice::from_ref(entry), "printed and read back");
+    assert!(!read(&workload("remote: false\nselectors: [unix:uid:1]\n")).unwrap()[0].remote);
+
+    check(&workload("selectors: [x509:dns:edge]\n"), &[(3, 13, "add remote: true")]);
+    check(&workload("selectors: [unix:uid:1, x509:dns:edge]\n"), &[(3, 25, "add remote: true")]);
+    check(&workload("remote: true\nselectors: [unix:uid:1]\n"), &[(4, 13, "write x509:uri:")]);
+    check(&workload("remote: true\nselectors: [x509:dns:a, unix:uid:1]\n"), &[(4, 25, "write x509:uri:")]);
+    check(&workload("remote: yes please\nselectors: [x509:dns:a]\n"), &[(3, 9, "")]);
+    let more = "remote: true\nselectors: ['x509:cn:a', 'x509:uri:a', 'x509:dns:*.a', 'x509:sha256:AB']\n";
+    let expected = [(4, 13, "not known"), (4, 26, "not a URI"), (4, 40, "not a DNS name"), (4, 56, "64")];
+    check(&workload(more), &expected);
+    let domain = "kind: TrustDomain\ntrust_domain: other.org\nremote: true\nbundle: x\n";
+    assert!(read(domain).unwrap_err()[0].message.contains("unknown field `remote`"));
+}
+
+#[test]
+fn no_entry_gives_an_identity_of_the_server_itself() {
+    for path in ["countersign", "countersign/server", "countersign/canary/1"] {
+        let text =
+            format!("kind: Workload\nspiffe_id: spiffe://example.org/{path}\nselectors: [unix:uid:1]\n");
+        check(&text, &[(2, 12, "reserved for the server itself")]);
+    }
+    assert!(
+        read("kind: Workload\nspiffe_id: spiffe://example.org/countersigned\nselectors: [unix:uid:1]\n")
+            .is_ok()
+    );
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Drop for Waiter {
 impl Bench {
     fn attach(&self, waiter: &Waiter) -> Attached {
         let process = waiter.process();
-        let caller = Caller { connection: 1, pid: process.pid, uid: process.uid, gid: process.gid };
+        let caller = Caller::local(1, process.pid, process.uid, process.gid);
         let (sessions, session) = Session::channel(caller);
         let (attestor, _) = Attestor::new();
         let task = CallerTask::new(process, Arc::new(attestor), self.node.clone(), sessions);

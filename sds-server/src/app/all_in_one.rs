@@ -143,7 +143,7 @@ fn admitter(
     let drain = drain.token();
     move |peer, connection| {
         let Peer { pid, uid, gid, pidfd } = peer;
-        let (sessions, session) = Session::channel(Caller { connection, pid, uid, gid });
+        let (sessions, session) = Session::channel(Caller::local(connection, pid, uid, gid));
         let work: futures::future::BoxFuture<'static, ()> = match Process::from_peer(pid, uid, gid, pidfd) {
             Ok(process) => {
                 let task = CallerTask::new(process, attestor.clone(), node.clone(), sessions);

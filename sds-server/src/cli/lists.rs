@@ -10,8 +10,20 @@ use super::{Ended, Outcome};
 use crate::admin::Bundle;
 
 /// The columns that people look for first; all others follow.
-const STREAM_COLUMNS: [&str; 10] =
-    ["connection", "pid", "uid", "node", "protocol", "name", "state", "version", "acked_version", "nack"];
+const STREAM_COLUMNS: [&str; 12] = [
+    "connection",
+    "pid",
+    "uid",
+    "address",
+    "certificate",
+    "node",
+    "protocol",
+    "name",
+    "state",
+    "version",
+    "acked_version",
+    "nack",
+];
 
 pub(super) fn streams(
     client: &Client,

@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, Either as Way, FutureExt as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Either};
-use spiffe_bridge::node::Session;
+use spiffe_bridge::node::{Account, Session};
 use tonic::Status;
 
 use super::metrics::Refused;
@@ -133,10 +133,10 @@ where
         return Err((Refused::Session, fault));
     };
     let late = |_| (Refused::Message, Status::deadline_exceeded(Unfinished::TooSlow.to_string()));
-    let read = read(request.into_body(), session.caller().uid, room, bounds.message_bytes);
+    let read = read(request.into_body(), session.caller().account(), room, bounds.message_bytes);
     let message = tokio::time::timeout(DEADLINE, read).await.map_err(late)??;
     let observed = Observation::decode(&message, bounds).map_err(|error| {
-        tracing::warn!(pid = session.caller().pid, %error, "statistics refused");
+        tracing::warn!(caller = %session.caller().origin, %error, "statistics refused");
         (Refused::Message, of_observation(&error))
     })?;
     drop(observed);
@@ -145,7 +145,7 @@ where
 }
 
 /// The one message of the request.
-async fn read<B>(mut body: B, uid: u32, room: &Room, max: usize) -> Result<Bytes, Refusal>
+async fn read<B>(mut body: B, account: Account, room: &Room, max: usize) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -159,7 +159,7 @@ where
         }
         // Short ones are not counted: a request costs more than that anyway.
         if place.is_none() && reader.awaited() > crate::sds::partial::SMALL {
-            let taken = room.take(uid, reader.awaited());
+            let taken = room.take(account.clone(), reader.awaited());
             place = Some(
                 taken.ok_or_else(|| refuse(Status::resource_exhausted(Unfinished::NoRoom.to_string())))?,
             );

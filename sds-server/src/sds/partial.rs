@@ -1,4 +1,4 @@
-//! What is kept of messages whose end has not come: counted for each user, and only for so long.
+//! What is kept of messages whose end has not come: counted for each caller's account, and only for so long.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use spiffe_bridge::node::{Account, Caller};
 use tokio::time::Sleep;
 
 /// Shorter messages are not counted: a stream costs more than that anyway.
@@ -13,7 +14,7 @@ pub(crate) const SMALL: usize = 4096;
 /// From the first byte of a message to its last. Envoy writes one at once.
 const TIME: Duration = Duration::from_secs(10);
 
-/// Bytes of unfinished messages, of all streams. Half of the room is the most that one user takes. Invariant 11.
+/// Bytes of unfinished messages, of all streams. Half of the room is the most that one account takes. Invariant 11.
 #[derive(Debug, Clone)]
 pub(crate) struct Room(Arc<Shared>);
 
@@ -26,14 +27,14 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    by_uid: HashMap<u32, usize>,
+    by_account: HashMap<Account, usize>,
 }
 
 /// Room for one message, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     room: Room,
-    uid: u32,
+    account: Account,
     bytes: usize,
 }
 
@@ -51,16 +52,16 @@ impl Room {
         Self(Arc::new(Shared { bytes, taken: Mutex::default() }))
     }
 
-    pub(crate) fn take(&self, uid: u32, bytes: usize) -> Option<Place> {
+    pub(crate) fn take(&self, account: Account, bytes: usize) -> Option<Place> {
         let mut taken = self.taken();
-        let of_user = taken.by_uid.get(&uid).copied().unwrap_or_default() + bytes;
-        if taken.all + bytes > self.0.bytes || of_user > self.0.bytes / 2 {
+        let of_account = taken.by_account.get(&account).copied().unwrap_or_default() + bytes;
+        if taken.all + bytes > self.0.bytes || of_account > self.0.bytes / 2 {
             return None;
         }
         taken.all += bytes;
-        taken.by_uid.insert(uid, of_user);
+        taken.by_account.insert(account.clone(), of_account);
         drop(taken);
-        Some(Place { room: self.clone(), uid, bytes })
+        Some(Place { room: self.clone(), account, bytes })
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -79,10 +80,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.room.taken();
         taken.all -= self.bytes;
-        if let Some(of_user) = taken.by_uid.get_mut(&self.uid) {
-            *of_user -= self.bytes;
-            if *of_user == 0 {
-                taken.by_uid.remove(&self.uid);
+        if let Some(of_account) = taken.by_account.get_mut(&self.account) {
+            *of_account -= self.bytes;
+            if *of_account == 0 {
+                taken.by_account.remove(&self.account);
             }
         }
     }
@@ -97,15 +98,15 @@ pub(super) struct Partial {
 
 impl Partial {
     /// A message of `bytes`, of which some have come.
-    pub(super) fn begin(room: &Room, uid: u32, bytes: usize) -> Result<Self, Unfinished> {
+    pub(super) fn begin(room: &Room, caller: &Caller, bytes: usize) -> Result<Self, Unfinished> {
         let mut partial = Self { place: None, deadline: Box::pin(tokio::time::sleep(TIME)) };
-        partial.grow(room, uid, bytes).map(|()| partial)
+        partial.grow(room, caller, bytes).map(|()| partial)
     }
 
     /// Its length is known now to be `bytes`.
-    pub(super) fn grow(&mut self, room: &Room, uid: u32, bytes: usize) -> Result<(), Unfinished> {
+    pub(super) fn grow(&mut self, room: &Room, caller: &Caller, bytes: usize) -> Result<(), Unfinished> {
         if bytes > SMALL && self.place.is_none() {
-            self.place = Some(room.take(uid, bytes).ok_or(Unfinished::NoRoom)?);
+            self.place = Some(room.take(caller.account(), bytes).ok_or(Unfinished::NoRoom)?);
         }
         Ok(())
     }
@@ -123,16 +124,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_takes_half_of_the_room_and_gives_it_back() {
+    fn an_account_takes_half_of_the_room_and_gives_it_back() {
         let room = Room::new(100);
-        let first = room.take(1, 50).unwrap();
-        assert!(room.take(1, 1).is_none(), "half is the most");
-        let second = room.take(2, 50).unwrap();
-        assert!(room.take(3, 1).is_none(), "full");
+        let take = |uid, bytes| room.take(Account::User(uid), bytes);
+        let first = take(1, 50).unwrap();
+        assert!(take(1, 1).is_none(), "half is the most");
+        let second = take(2, 50).unwrap();
+        assert!(take(3, 1).is_none(), "full");
         drop(first);
-        assert!(room.take(3, 1).is_some());
+        assert!(take(3, 1).is_some());
         drop(second);
         let taken = room.taken();
-        assert_eq!((taken.all, taken.by_uid.len()), (0, 0));
+        assert_eq!((taken.all, taken.by_account.len()), (0, 0));
     }
 }

@@ -71,7 +71,7 @@ impl SdsService {
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let bytes = length.unwrap_or(usize::MAX).min(self.env.limits.message_bytes);
-        let place = self.env.room.take(session.caller().uid, bytes).ok_or_else(|| {
+        let place = self.env.room.take(session.caller().account(), bytes).ok_or_else(|| {
             let status = Status::resource_exhausted(Unfinished::NoRoom.to_string());
             (RefusedFor::Message, status.into_http())
         })?;
@@ -110,7 +110,8 @@ impl SdsService {
             |id: u64| Subscription::new(protocol, limits, self.salt.wrapping_add(id << 8)).within(scope);
         let now = self.env.clock.now();
         let Some(stream) = self.streams.open(limits.streams, session.caller(), now, engine) else {
-            let text = format!("{} streams, or half of them by this user, are open already", limits.streams);
+            let text =
+                format!("{} streams, or half of them by this caller, are open already", limits.streams);
             return Err((RefusedFor::Streams, Status::resource_exhausted(text).into_http()));
         };
         let body = Frames::open(request.into_body(), &session, stream, self.env.clone());

@@ -1,12 +1,13 @@
 //! The live streams, and a copy of where each of their names stands.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::Version;
-use spiffe_bridge::node::Caller;
+use spiffe_bridge::node::{Account, Caller, Origin};
 
 use super::nack::Reason;
 use super::request::Protocol;
@@ -20,10 +21,18 @@ pub struct StreamStatus {
     pub stream: u64,
     /// Number of its connection.
     pub connection: u64,
-    /// The caller's process.
-    pub pid: u32,
-    /// The caller's user.
-    pub uid: u32,
+    /// The caller's process, if it is one of this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The caller's user, if it is a process of this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Where a remote caller connected from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// What a remote caller's certificate is known by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// How it speaks.
     pub protocol: Protocol,
     /// What it says of itself: node id.
@@ -95,7 +104,7 @@ struct Registry {
 #[derive(Debug, Default)]
 struct Live {
     streams: BTreeMap<u64, Weak<LiveStream>>,
-    by_uid: HashMap<u32, usize>,
+    by_account: HashMap<Account, usize>,
 }
 
 /// A stream, for as long as it lives; it leaves the registry when dropped.
@@ -122,7 +131,7 @@ impl StreamRegistry {
         streams.iter().map(|stream| stream.status()).collect()
     }
 
-    /// Enters a stream, unless there are `max` already, or the caller's user has half of them: no user can keep
+    /// Enters a stream, unless there are `max` already, or the caller's account has half of them: nobody can keep
     /// the others out. `engine` is given the number of the stream.
     pub(super) fn open(
         &self,
@@ -132,11 +141,12 @@ impl StreamRegistry {
         engine: impl FnOnce(u64) -> Subscription,
     ) -> Option<Arc<LiveStream>> {
         let mut live = self.0.live();
-        let of_uid = live.by_uid.get(&caller.uid).copied().unwrap_or_default();
-        if live.streams.len() >= max || of_uid >= (max / 2).max(1) {
+        let account = caller.account();
+        let of_account = live.by_account.get(&account).copied().unwrap_or_default();
+        if live.streams.len() >= max || of_account >= (max / 2).max(1) {
             return None;
         }
-        live.by_uid.insert(caller.uid, of_uid + 1);
+        live.by_account.insert(account, of_account + 1);
         let id = self.0.opened.fetch_add(1, Ordering::Relaxed) + 1;
         let stream = Arc::new(LiveStream {
             id,
@@ -163,11 +173,17 @@ impl LiveStream {
 
     fn status(&self) -> StreamStatus {
         let engine = self.engine();
+        let (address, certificate) = match &self.caller.origin {
+            Origin::Local { .. } => (None, None),
+            Origin::Remote { address, name } => (Some(*address), Some(name.to_string())),
+        };
         StreamStatus {
             stream: self.id,
             connection: self.caller.connection,
-            pid: self.caller.pid,
-            uid: self.caller.uid,
+            pid: self.caller.pid(),
+            uid: self.caller.uid(),
+            address,
+            certificate,
             protocol: engine.protocol(),
             node: engine.node().map(|node| node.id.to_string()),
             cluster: engine.node().map(|node| node.cluster.to_string()),
@@ -181,10 +197,11 @@ impl Drop for LiveStream {
     fn drop(&mut self) {
         let mut live = self.registry.live();
         live.streams.remove(&self.id);
-        if let Some(of_uid) = live.by_uid.get_mut(&self.caller.uid) {
-            *of_uid -= 1;
-            if *of_uid == 0 {
-                live.by_uid.remove(&self.caller.uid);
+        let account = self.caller.account();
+        if let Some(of_account) = live.by_account.get_mut(&account) {
+            *of_account -= 1;
+            if *of_account == 0 {
+                live.by_account.remove(&account);
             }
         }
     }
@@ -234,7 +251,7 @@ mod tests {
     fn one_user_cannot_take_all_streams() {
         let registry = StreamRegistry::default();
         let open = |uid| {
-            let caller = Arc::new(Caller { connection: 1, pid: 1, uid, gid: 1 });
+            let caller = Arc::new(Caller::local(1, 1, uid, 1));
             let engine = |id| Subscription::new(Protocol::Sotw, &Limits::default(), id);
             registry.open(4, &caller, Timestamp::from_unix_seconds(0), engine)
         };
@@ -245,6 +262,6 @@ mod tests {
         let again = open(1);
         assert!(again.is_some());
         drop((again, second));
-        assert!(registry.0.live().by_uid.is_empty());
+        assert!(registry.0.live().by_account.is_empty());
     }
 }

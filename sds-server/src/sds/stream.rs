@@ -168,14 +168,14 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
         if !self.reader.is_within_message() {
             return Ok(());
         }
-        let (room, uid, bytes) = (&self.env.room, self.stream.caller.uid, self.reader.awaited());
+        let (room, caller, bytes) = (&self.env.room, &*self.stream.caller, self.reader.awaited());
         match &mut self.partial {
             Some(partial) => {
-                partial.grow(room, uid, bytes)?;
+                partial.grow(room, caller, bytes)?;
                 partial.check(cx)
             }
             None => {
-                let partial = self.partial.insert(Box::new(Partial::begin(room, uid, bytes)?));
+                let partial = self.partial.insert(Box::new(Partial::begin(room, caller, bytes)?));
                 partial.check(cx)
             }
         }
@@ -229,8 +229,8 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
                 self.unsaid = true;
                 self.env.metrics.record(Event::Heard(self.protocol, heard));
                 if let (Heard::Nacked(_), Some(reason)) = (heard, error) {
-                    let (stream, pid) = (self.stream.id, self.stream.caller.pid);
-                    tracing::warn!(stream, pid, ?reason, "the client refused a secret");
+                    let (stream, caller) = (self.stream.id, &self.stream.caller.origin);
+                    tracing::warn!(stream, %caller, ?reason, "the client refused a secret");
                 }
                 Ok(())
             }
@@ -243,12 +243,14 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
 
     fn refused(&self, reason: RefusedFor, status: Status) -> Status {
         self.env.metrics.record(Event::Refused(reason));
-        let (stream, pid) = (self.stream.id, self.stream.caller.pid);
+        let (stream, caller) = (self.stream.id, &self.stream.caller.origin);
         let text = status.message();
         match reason {
             // A line for each would be ten thousand when one process with many streams ends; its session says it.
-            RefusedFor::Session => tracing::debug!(stream, pid, reason = text, "stream ended"),
-            _ => tracing::info!(stream, pid, reason = text, "stream ended: the client broke the protocol"),
+            RefusedFor::Session => tracing::debug!(stream, %caller, reason = text, "stream ended"),
+            _ => {
+                tracing::info!(stream, %caller, reason = text, "stream ended: the client broke the protocol")
+            }
         }
         status
     }

@@ -189,7 +189,7 @@ pub(crate) async fn serve(limits: Limits) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("api.sock");
     let listener = Listener::bind(&path, 0o600).unwrap();
-    let (sessions, session) = Session::channel(Caller { connection: 7, pid: 42, uid: 1001, gid: 1001 });
+    let (sessions, session) = Session::channel(Caller::local(7, 42, 1001, 1001));
     let shared = Shared { limits, ..Shared::default() };
     let (config, (drainer, drain)) = (Config::default(), drain::channel());
     let connections = ConnectionLimits::new(&config, 1000);

@@ -67,6 +67,23 @@ pub fn parse_workload_id(text: &str) -> Result<SpiffeId, IdError> {
     Ok(id)
 }
 
+/// The first segment of the paths that the server keeps for itself.
+const RESERVED: &str = "countersign";
+
+/// Whether no entry may give `id`: the server itself, or a part of it, goes by such names in its trust domain.
+#[must_use]
+pub fn is_reserved(id: &SpiffeId) -> bool {
+    id.path().split('/').nth(1) == Some(RESERVED)
+}
+
+/// The server's own SPIFFE ID in `trust_domain`, by which remote callers know it: `/countersign/server`.
+///
+/// # Errors
+/// [`IdError`] if the trust domain's name is so long that there is no room for the path.
+pub fn server_id(trust_domain: &TrustDomain) -> Result<SpiffeId, IdError> {
+    parse_workload_id(&format!("spiffe://{trust_domain}/{RESERVED}/server"))
+}
+
 /// Parses the name of a trust domain, such as `example.org`, in lower case and without a scheme.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use self::issue::{Answer, Issue};
 use self::state::State;
 use super::cache::Cache;
+use super::own::{self, OwnIdentity};
 use super::renewal::Config;
 use super::seal::SealingKey;
 use super::slot::{Held, Spec};
@@ -21,8 +22,8 @@ use super::status::{IdentityStatus, NodeStatus};
 use super::view::Shown;
 use crate::authority::Authority;
 use crate::clock::Clock;
-use crate::identity::{SelectorSet, TrustBundle};
-use crate::registration::EntryIndex;
+use crate::identity::{SelectorSet, SpiffeId, TrustBundle};
+use crate::registration::{Entry, EntryIndex};
 use crate::store::Store;
 
 /// Callers that wait for their view. A full queue holds new connections back, it loses none.
@@ -46,6 +47,7 @@ pub struct NodeClosed;
 
 enum Command {
     View { selectors: Arc<SelectorSet>, reply: oneshot::Sender<watch::Receiver<Shown>> },
+    Own { entry: Arc<Entry>, reply: oneshot::Sender<watch::Receiver<Shown>> },
     Identities { reply: oneshot::Sender<Vec<IdentityStatus>> },
 }
 
@@ -87,6 +89,15 @@ impl Node {
         selectors: Arc<SelectorSet>,
     ) -> Result<watch::Receiver<Shown>, NodeClosed> {
         self.ask(|reply| Command::View { selectors, reply }).await
+    }
+
+    /// Has `spiffe_id`, an ID of the server itself, issued with `dns_names` and renewed.
+    ///
+    /// # Errors
+    /// [`NodeClosed`] if its engine has stopped.
+    pub async fn own(&self, spiffe_id: SpiffeId, dns_names: Vec<String>) -> Result<OwnIdentity, NodeClosed> {
+        let entry = Arc::new(own::entry(spiffe_id, dns_names));
+        self.ask(|reply| Command::Own { entry, reply }).await.map(OwnIdentity::new)
     }
 
     /// The node, counted, as of its last step.

@@ -8,22 +8,9 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::bell::{Bell, Listener};
+use super::origin::Caller;
 use crate::attest::{AttestError, Changed};
 use crate::identity::WorkloadUpdate;
-
-/// Who is at the other end of a connection, as the kernel told when it connected. For people to
-/// read; what is granted depends on the attested selectors alone.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Caller {
-    /// Number of the connection, counted from the start of the server.
-    pub connection: u64,
-    /// Process id in the server's PID namespace.
-    pub pid: u32,
-    /// Effective user id when it connected.
-    pub uid: u32,
-    /// Effective group id when it connected.
-    pub gid: u32,
-}
 
 /// Why a connection gets nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -38,6 +25,10 @@ pub enum EndReason {
     CredentialsChanged,
     /// The process could not be attested.
     NotAttested,
+    /// The certificate of a remote caller has expired.
+    CertificateExpired,
+    /// The certificate of a remote caller is not one of the door's CAs, or not any more.
+    CertificateNotTrusted,
     /// The server is shutting down.
     Draining,
 }
@@ -49,6 +40,12 @@ impl fmt::Display for EndReason {
             Self::ProcessExecuted => "the process that connected runs another program now: connect again",
             Self::CredentialsChanged => "the process that connected changed its credentials: connect again",
             Self::NotAttested => "the process that connected could not be attested",
+            Self::CertificateExpired => {
+                "the certificate that the caller came with has expired: connect with a new one"
+            }
+            Self::CertificateNotTrusted => {
+                "the certificate that the caller came with does not open this door"
+            }
             Self::Draining => "the server is shutting down",
         })
     }

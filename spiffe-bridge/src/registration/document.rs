@@ -188,9 +188,10 @@ fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, L
 }
 
 fn check_workload(raw: Raw, trust_domain: &TrustDomain, faults: &mut Faults) -> Option<Entry> {
-    let Raw { spiffe_id, selectors, dns_names, profile, peers, hint, .. } = raw;
+    let Raw { spiffe_id, selectors, remote, dns_names, profile, peers, hint, .. } = raw;
+    let remote = remote.is_some_and(|remote| remote.value);
     let id = faults.take(&spiffe_id?, |text| rules::own_id(text, trust_domain));
-    let selectors = check_selectors(&selectors?, faults);
+    let selectors = check_selectors(&selectors?, remote, faults);
     let (dns_names, peers) = (dns_names.unwrap_or_default(), peers.unwrap_or_default());
     faults.at_most(&dns_names, MAX_DNS_NAMES, "dns_names");
     let dns_names = faults.take_all(&dns_names, |name| rules::dns_name(name).map(|()| name.to_owned()));
@@ -200,17 +201,22 @@ fn check_workload(raw: Raw, trust_domain: &TrustDomain, faults: &mut Faults) -> 
     let hint = hint.and_then(|hint| faults.take(&hint, rules::hint));
     let (spiffe_id, selectors) = (id?, selectors?);
     let id = EntryId::of(&spiffe_id, &selectors);
-    Some(Entry { id, spiffe_id, selectors, dns_names, profile, peers, hint, source: faults.file.clone() })
+    let source = faults.file.clone();
+    Some(Entry { id, spiffe_id, selectors, remote, dns_names, profile, peers, hint, source })
 }
 
-fn check_selectors(listed: &Spanned<Vec<Spanned<String>>>, faults: &mut Faults) -> Option<SelectorSet> {
+fn check_selectors(
+    listed: &Spanned<Vec<Spanned<String>>>,
+    remote: bool,
+    faults: &mut Faults,
+) -> Option<SelectorSet> {
     if listed.value.is_empty() {
-        let message = "no selectors: any process would match, list at least one such as unix:uid:1001";
+        let message = "no selectors: any caller would match, list at least one such as unix:uid:1001";
         faults.add(listed.referenced, message.to_owned());
         return None;
     }
     faults.at_most(&listed.value, MAX_SELECTORS, "selectors");
-    let selectors = faults.take_all(&listed.value, rules::selector);
+    let selectors = faults.take_all(&listed.value, |text| rules::selector(text, remote));
     let whole = selectors.len() == listed.value.len();
     let set: SelectorSet = selectors.into_iter().collect();
     (whole && !set.is_empty()).then_some(set)

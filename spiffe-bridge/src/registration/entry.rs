@@ -20,8 +20,11 @@ pub struct Entry {
     /// The identity that it gives. Of our trust domain, with a path.
     #[serde(serialize_with = "as_text")]
     pub spiffe_id: SpiffeId,
-    /// What a process must have, all of it. Never empty.
+    /// What a caller must have, all of it. Never empty.
     pub selectors: SelectorSet,
+    /// Whether it is for callers over the network, known by their certificates: then all its selectors are `x509:`,
+    /// else none is, so that neither kind of caller ever matches the other's entries.
+    pub remote: bool,
     /// DNS names in the certificate. Lower case.
     pub dns_names: Vec<String>,
     /// By which profile it is signed; `None` is the default one.

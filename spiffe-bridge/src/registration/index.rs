@@ -35,17 +35,20 @@ pub struct Needs {
     pub sha256: bool,
     /// The names of users and groups: the system's databases may ask a server on the network.
     pub names: bool,
+    /// The hash of a remote caller's certificate: with it, callers that are alike in all else are told apart.
+    pub certificate: bool,
 }
 
 impl Needs {
     /// Everything.
-    pub const ALL: Self = Self { path: true, sha256: true, names: true };
+    pub const ALL: Self = Self { path: true, sha256: true, names: true, certificate: true };
 
     /// What a selector asks for.
     pub(crate) fn of(selector: &Selector) -> Self {
         let unix = |key| selector.kind() == "unix" && selector.value().starts_with(key);
         let names = ["user:", "group:", "supplementary_group:"].into_iter().any(unix);
-        Self { path: unix("path:"), sha256: unix("sha256:"), names }
+        let certificate = selector.kind() == "x509" && selector.value().starts_with("sha256:");
+        Self { path: unix("path:"), sha256: unix("sha256:"), names, certificate }
     }
 
     /// Whether to find it out may take long: reading a whole file, or asking a server.
@@ -61,6 +64,15 @@ impl Needs {
             path: self.path || other.path,
             sha256: self.sha256 || other.sha256,
             names: self.names || other.names,
+            certificate: self.certificate || other.certificate,
+        }
+    }
+
+    /// What of it can be found out of callers that have `selectors`: processes here, or remote ones.
+    pub(crate) fn of_callers_with(self, selectors: &SelectorSet) -> Self {
+        match selectors.first().is_some_and(|selector| selector.kind() == "x509") {
+            true => Self { certificate: self.certificate, ..Self::default() },
+            false => Self { certificate: false, ..self },
         }
     }
 

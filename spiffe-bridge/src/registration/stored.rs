@@ -62,6 +62,9 @@ struct BundleLine {
 struct Line {
     spiffe_id: String,
     selectors: Vec<String>,
+    /// A version that does not know it reads the entry, and finds nobody who has its `x509:` selectors.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    remote: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     dns_names: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +95,7 @@ pub(super) fn encode(form: &Form) -> Vec<u8> {
     let line = |entry: &Arc<Entry>| Line {
         spiffe_id: entry.spiffe_id.to_string(),
         selectors: entry.selectors.iter().map(ToString::to_string).collect(),
+        remote: entry.remote,
         dns_names: entry.dns_names.clone(),
         profile: entry.profile.clone(),
         peers: entry.peers.iter().map(ToString::to_string).collect(),
@@ -147,11 +151,15 @@ fn entry(line: Line, source: &Arc<str>) -> Result<Entry, String> {
     if selectors.is_empty() {
         return Err(format!("{spiffe_id} without selectors")); // It would match every process.
     }
+    if selectors.iter().any(|selector| (selector.kind() == "x509") != line.remote) {
+        return Err(format!("{spiffe_id} with selectors of remote and local callers")); // It would be both's.
+    }
     Ok(Entry {
         id: EntryId::of(&spiffe_id, &selectors),
         peers: line.peers.iter().map(id).collect::<Result<_, _>>()?,
         spiffe_id,
         selectors,
+        remote: line.remote,
         dns_names: line.dns_names,
         profile: line.profile,
         hint: line.hint.map(Into::into),

@@ -130,6 +130,23 @@ pub fn leaf(der: &CertificateDer<'_>) -> Result<LeafFacts, InspectError> {
     Ok(LeafFacts { serial: serial(&certificate)?, validity: validity(&certificate)?, uris, dns_names })
 }
 
+/// The first moment at which a certificate is not valid any more.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn not_after(der: &CertificateDer<'_>) -> Result<Timestamp, InspectError> {
+    // RFC 5280 §4.1.2.5: the last second is valid.
+    Ok(validity(&parse(der)?)?.not_after + std::time::Duration::from_secs(1))
+}
+
+/// The subject public key, DER: what makes two certificates those of one holder.
+///
+/// # Errors
+/// [`InspectError`].
+pub fn subject_key(der: &CertificateDer<'_>) -> Result<Vec<u8>, InspectError> {
+    Ok(parse(der)?.public_key().raw.to_vec())
+}
+
 /// All subject alternative names; none if there is no such extension.
 pub(super) fn san<'c, 'a>(
     certificate: &'c X509Certificate<'a>,

@@ -1,6 +1,6 @@
 //! Path validation: RFC 5280 by rustls-webpki, and the rules that SPIFFE adds.
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{GeneralName, ParsedExtension, X509Certificate};
 
@@ -81,22 +81,42 @@ pub fn verify<'b>(
         Role::Client => KeyUsage::client_auth(),
         Role::Server => KeyUsage::server_auth(),
     };
-    let at = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now.unix_millis()));
-    EndEntityCert::try_from(leaf)
-        .and_then(|leaf| {
-            leaf.verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &anchors,
-                intermediates,
-                at,
-                usage,
-                None,
-                None,
-            )
-            .map(drop)
-        })
-        .map_err(VerifyError::Path)?;
+    path(leaf, intermediates, &anchors, usage, now)?;
     Ok(id)
+}
+
+/// Verifies that `chain` (leaf first) is of a TLS client under one of `anchors` at `now`, whatever names it has, and
+/// returns the first moment at which a certificate of the path has expired.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn client_path(
+    chain: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    now: Timestamp,
+) -> Result<Timestamp, VerifyError> {
+    let (leaf, intermediates) = chain
+        .split_first()
+        .filter(|_| chain.len() <= MAX_CHAIN)
+        .ok_or(VerifyError::Length { len: chain.len() })?;
+    let used = path(leaf, intermediates, anchors, KeyUsage::client_auth(), now)?;
+    used.iter().try_fold(inspect::not_after(leaf)?, |first, der| Ok(first.min(inspect::not_after(der)?)))
+}
+
+/// RFC 5280 §6, and the intermediates that the path goes over.
+fn path(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    usage: KeyUsage,
+    now: Timestamp,
+) -> Result<Vec<CertificateDer<'static>>, VerifyError> {
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now.unix_millis()));
+    let leaf = EndEntityCert::try_from(leaf).map_err(VerifyError::Path)?;
+    let path = leaf
+        .verify_for_usage(webpki::ALL_VERIFICATION_ALGS, anchors, intermediates, at, usage, None, None)
+        .map_err(VerifyError::Path)?;
+    Ok(path.intermediate_certificates().map(|certificate| certificate.der().into_owned()).collect())
 }
 
 /// The SPIFFE ID of a leaf that keeps the rules of X509-SVID §5.2.

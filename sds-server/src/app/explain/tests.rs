@@ -12,6 +12,7 @@ fn entry(id: &str, selectors: &[&str]) -> Arc<Entry> {
         id: EntryId::of(&spiffe_id, &selectors),
         spiffe_id,
         selectors,
+        remote: false,
         dns_names: Vec::new(),
         profile: None,
         peers: Vec::new(),

@@ -46,7 +46,7 @@ where
     {
         let Self { session, service, http2, first_request, drain, log } = self;
         let _work = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
-        let uid = session.caller().uid;
+        let caller = session.caller().clone();
         let mut state = session.state();
         let mut served = Http2::new(stream, &http2, session, service);
 
@@ -69,7 +69,7 @@ where
                 },
                 () = expects.overdue() => {
                     if matches!(expects, Expects::FirstRequest(_)) {
-                        log.refused(Refused::Silent, Some(uid));
+                        log.refused(Refused::Silent, caller.uid());
                     }
                     return;
                 }

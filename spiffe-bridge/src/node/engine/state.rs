@@ -15,12 +15,14 @@ use crate::node::cache::Cache;
 use crate::node::renewal::Config;
 use crate::node::slot::{Slot, Spec};
 use crate::node::view::{View, ViewId};
-use crate::registration::EntryIndex;
+use crate::registration::{Entry, EntryIndex};
 
 pub(super) struct State {
     config: Config,
     index: Arc<EntryIndex>,
     bundle: Arc<TrustBundle>,
+    /// The identities of the server itself: a few.
+    own: Vec<Arc<Entry>>,
     views: BTreeMap<ViewId, View>,
     by_selectors: HashMap<Arc<SelectorSet>, ViewId>,
     next_view: u64,
@@ -41,6 +43,7 @@ impl State {
             config,
             index,
             bundle,
+            own: Vec::new(),
             views: BTreeMap::new(),
             by_selectors: HashMap::new(),
             next_view: 0,
@@ -56,6 +59,11 @@ impl State {
         // A caller that has gone does not want its answer.
         match command {
             Command::View { selectors, reply } => drop(reply.send(self.view(selectors, cache, now))),
+            Command::Own { entry, reply } => {
+                let selectors = Arc::new(entry.selectors.clone());
+                self.own.push(entry);
+                drop(reply.send(self.view(selectors, cache, now)));
+            }
             Command::Identities { reply } => drop(reply.send(self.identities())),
         }
     }
@@ -69,6 +77,6 @@ impl State {
 
     /// What the cache should keep: the identities that some entry still asks for.
     pub(super) fn wanted(&self) -> HashSet<ContentHash> {
-        self.index.entries().map(|entry| Spec::of(entry).hash()).collect()
+        self.index.entries().chain(&self.own).map(|entry| Spec::of(entry).hash()).collect()
     }
 }

@@ -12,6 +12,9 @@ pub fn to_yaml<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "---\nkind: Workload\nspiffe_id: {}", quoted(&entry.spiffe_id.to_string()));
         list(&mut text, "selectors", entry.selectors.iter().map(|s| s.as_str()));
+        if entry.remote {
+            text.push_str("remote: true\n");
+        }
         list(&mut text, "dns_names", entry.dns_names.iter().map(String::as_str));
         if let Some(profile) = &entry.profile {
             let _ = writeln!(text, "profile: {}", quoted(profile));

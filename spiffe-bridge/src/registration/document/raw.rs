@@ -33,6 +33,7 @@ pub(super) struct Raw {
     pub(super) kind: Spanned<String>,
     pub(super) spiffe_id: Option<Spanned<String>>,
     pub(super) selectors: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) remote: Option<Spanned<bool>>,
     pub(super) dns_names: Option<Vec<Spanned<String>>>,
     pub(super) profile: Option<Spanned<String>>,
     pub(super) peers: Option<Vec<Spanned<String>>>,
@@ -52,6 +53,7 @@ impl Raw {
         let workload = [
             text("spiffe_id", &self.spiffe_id),
             self.selectors.as_ref().map(|s| ("selectors", s.referenced)),
+            self.remote.as_ref().map(|remote| ("remote", remote.referenced)),
             list("dns_names", &self.dns_names),
             text("profile", &self.profile),
             list("peers", &self.peers),

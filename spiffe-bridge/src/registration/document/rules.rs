@@ -5,7 +5,7 @@ use std::sync::Arc;
 use spiffe::{SpiffeId, TrustDomain};
 
 use super::{MAX_HINT_BYTES, short};
-use crate::identity::{IdError, Selector, parse_trust_domain, parse_workload_id};
+use crate::identity::{IdError, Selector, is_reserved, parse_trust_domain, parse_workload_id};
 use crate::jose::bundle::{self, BundleDocument};
 
 /// What the kernel reports for an id that it cannot map: never evidence. rotation.md, "Who is calling".
@@ -14,6 +14,11 @@ const OVERFLOW_ID: u32 = 65534;
 pub(super) fn own_id(text: &str, trust_domain: &TrustDomain) -> Result<SpiffeId, String> {
     let id = parse_workload_id(text).map_err(|e| explain(&e))?;
     if id.trust_domain() == trust_domain {
+        if is_reserved(&id) {
+            return Err(format!(
+                "{id} is reserved for the server itself: choose a path that does not begin with /countersign"
+            ));
+        }
         return Ok(id);
     }
     let theirs = id.trust_domain();
@@ -44,18 +49,59 @@ pub(super) fn explain(error: &IdError) -> String {
     }
 }
 
-/// Only selectors that some attestor can give are taken: an entry with another could never match.
-pub(super) fn selector(text: &str) -> Result<Selector, String> {
+/// Only selectors that some attestor can give are taken: an entry with another could never match. Those of a
+/// `remote` entry are of a certificate, all others of a process here.
+pub(super) fn selector(text: &str, remote: bool) -> Result<Selector, String> {
     let selector: Selector = text.parse().map_err(|e| format!("{e}"))?;
-    if selector.kind() != "unix" {
-        return Err(format!("no attestor gives {:?} selectors: only unix: is known", short(selector.kind())));
+    match (selector.kind(), remote) {
+        ("unix", false) => unix(text, selector),
+        ("x509", true) => x509(text, selector),
+        ("unix", true) => Err(format!(
+            "{:?} is of a process on this node, and a remote caller has none: with remote: true write {X509}",
+            short(text)
+        )),
+        ("x509", false) => Err(format!(
+            "{:?} is of the certificate of a remote caller: add remote: true to this entry, or write unix: selectors",
+            short(text)
+        )),
+        (kind, _) => Err(format!(
+            "no attestor gives {:?} selectors: unix: is known, and x509: in an entry with remote: true",
+            short(kind)
+        )),
     }
+}
+
+const X509: &str = "x509:uri:…, x509:dns:… or x509:sha256:…";
+
+/// What a certificate proves, in the spelling of [`crate::attest::RemotePeer`].
+fn x509(text: &str, selector: Selector) -> Result<Selector, String> {
+    let (key, value) = selector.value().split_once(':').unwrap_or_default();
+    match key {
+        "uri" if value.contains(':') => Ok(selector),
+        "uri" => Err(format!("{:?} is not a URI: write x509:uri:spiffe://trust-domain/path", short(text))),
+        "dns" => dns_name(value).map(|()| selector),
+        "sha256" if is_sha256(value) => Ok(selector),
+        "sha256" => Err(not_sha256(text)),
+        _ => Err(format!("x509:{} is not known: write {X509}", short(key))),
+    }
+}
+
+fn is_sha256(value: &str) -> bool {
+    value.len() == 64 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn not_sha256(text: &str) -> String {
+    format!("{:?} is not a SHA-256 in 64 lower-case hexadecimal digits", short(text))
+}
+
+/// What the kernel tells of a process.
+fn unix(text: &str, selector: Selector) -> Result<Selector, String> {
     let (key, value) = selector.value().split_once(':').unwrap_or_default();
     let good = match key {
         "uid" | "gid" | "supplementary_gid" => return number(text, value).map(|()| selector),
         "user" | "group" | "supplementary_group" => return Ok(selector),
         "path" => value.starts_with('/') && !value.ends_with(" (deleted)"),
-        "sha256" => value.len() == 64 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
+        "sha256" => is_sha256(value),
         _ => {
             let known = "uid, gid, supplementary_gid, user, group, supplementary_group, path and sha256";
             return Err(format!("unix:{} is not known: the keys are {known}", short(key)));
@@ -66,7 +112,7 @@ pub(super) fn selector(text: &str) -> Result<Selector, String> {
         (false, "path") => {
             Err(format!("{:?} is not an absolute path: write unix:path:/usr/bin/…", short(text)))
         }
-        (false, _) => Err(format!("{:?} is not a SHA-256 in 64 lower-case hexadecimal digits", short(text))),
+        (false, _) => Err(not_sha256(text)),
     }
 }
 

@@ -71,8 +71,10 @@ impl State {
     /// Finds the entries of a view and the identities that it uses.
     fn rematch(&mut self, id: ViewId, cache: &Cache, now: Timestamp) {
         let Some(view) = self.views.get_mut(&id) else { return };
-        let entries = self.index.matching(&view.selectors);
-        view.needs = self.index.needs(&without_costly(&view.selectors));
+        let mut entries = self.index.matching(&view.selectors);
+        entries.extend(self.own.iter().filter(|own| own.selectors.is_subset(&view.selectors)).cloned());
+        let needs = self.index.needs(&without_costly(&view.selectors));
+        view.needs = needs.of_callers_with(&view.selectors);
         let before = std::mem::replace(&mut view.entries, entries.clone());
         let used: BTreeSet<Spec> = entries.iter().map(|entry| Spec::of(entry)).collect();
         let released = before.iter().map(|entry| Spec::of(entry)).filter(|spec| !used.contains(spec));

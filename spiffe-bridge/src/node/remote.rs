@@ -1,0 +1,115 @@
+//! One connection's caller from the network: let in by its certificate, and cut off when that opens the door no more.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Node;
+use super::session::{EndReason, SessionState, Sessions};
+use crate::attest::{RemoteError, RemotePeer, RemoteTrust};
+use crate::clock::{Clock, Timestamp};
+use crate::registration::Needs;
+
+/// The task of one remote connection: it ends with its certificate, the trust in it, the connection, or the server.
+pub struct RemoteTask {
+    peer: Arc<RemotePeer>,
+    trust: watch::Receiver<Arc<RemoteTrust>>,
+    node: Node,
+    sessions: Sessions,
+    clock: Clock,
+}
+
+impl RemoteTask {
+    /// A task that holds `peer` against `trust` as it changes, and publishes to `sessions` what `node` has for it.
+    #[must_use]
+    pub fn new(
+        peer: RemotePeer,
+        trust: watch::Receiver<Arc<RemoteTrust>>,
+        node: Node,
+        sessions: Sessions,
+        clock: Clock,
+    ) -> Self {
+        Self { peer: Arc::new(peer), trust, node, sessions, clock }
+    }
+
+    /// Runs until the certificate expires or is trusted no more, the connection is gone, or `drain` is cancelled.
+    pub async fn run(self, drain: CancellationToken) {
+        let reason = tokio::select! {
+            reason = self.serve() => reason,
+            () = self.sessions.abandoned() => return,
+            () = drain.cancelled() => EndReason::Draining,
+        };
+        tracing::debug!(address = %self.peer.address(), name = %self.peer.name(), %reason, "remote session ended");
+        self.sessions.publish(SessionState::Ended(reason));
+    }
+
+    async fn serve(&self) -> EndReason {
+        let mut trust = self.trust.clone();
+        let mut needs = Needs::default();
+        let mut until = match self.admit(&mut trust) {
+            Ok(until) => until,
+            Err(reason) => return reason,
+        };
+        loop {
+            let selectors = Arc::new(self.peer.selectors(needs));
+            let Ok(mut view) = self.node.view(selectors).await else { return EndReason::Draining };
+            loop {
+                let shown = view.borrow_and_update().clone();
+                if !needs.covers(shown.needs) {
+                    needs = shown.needs; // An entry came that tells certificates apart by their hash.
+                    break;
+                }
+                if trust.has_changed().unwrap_or(true) || self.clock.now() >= until {
+                    match self.admit(&mut trust) {
+                        Ok(now) => until = now,
+                        Err(reason) => return reason,
+                    }
+                }
+                if let Some(update) = shown.update {
+                    self.sessions.publish(SessionState::Serving(update));
+                }
+                tokio::select! {
+                    changed = view.changed() => if changed.is_err() { return EndReason::Draining },
+                    // Looked at above, with whatever else came meanwhile.
+                    changed = changes(&trust) => if changed.is_err() { return EndReason::Draining },
+                    () = self.clock.sleep_until(until) => {}
+                }
+            }
+        }
+    }
+
+    /// Holds the peer against the trust of now, and has new streams held against the same: until when it may be served.
+    fn admit(&self, trust: &mut watch::Receiver<Arc<RemoteTrust>>) -> Result<Timestamp, EndReason> {
+        let newest = trust.borrow_and_update().clone();
+        let until = newest.verify(&self.peer, self.clock.now()).map_err(|error| self.refuse(&error))?;
+        let (trust, peer, clock) = (self.trust.clone(), self.peer.clone(), self.clock.clone());
+        self.sessions.attested(move || {
+            let now = clock.now();
+            if now >= until {
+                return Err(EndReason::CertificateExpired);
+            }
+            let current = trust.borrow();
+            if Arc::ptr_eq(&current, &newest) {
+                return Ok(());
+            }
+            current.verify(&peer, now).map(drop).map_err(|error| reason(&error))
+        });
+        Ok(until)
+    }
+
+    fn refuse(&self, error: &RemoteError) -> EndReason {
+        let cause = std::error::Error::source(error).map(tracing::field::display);
+        tracing::warn!(address = %self.peer.address(), name = %self.peer.name(), %error, cause, "remote caller not served");
+        reason(error)
+    }
+}
+
+/// Returns when the trust has changed, and leaves the change to be seen.
+async fn changes(trust: &watch::Receiver<Arc<RemoteTrust>>) -> Result<(), watch::error::RecvError> {
+    trust.clone().changed().await
+}
+
+fn reason(error: &RemoteError) -> EndReason {
+    if error.is_expiry() { EndReason::CertificateExpired } else { EndReason::CertificateNotTrusted }
+}
