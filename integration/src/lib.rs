@@ -8,6 +8,7 @@
 //! load       calls it, and counts failures         seats     how two Envoys are told apart
 //! server     the countersign binary                envoy     Envoy: run, validate, statistics
 //! sds        a client of SDS, to hold an SVID      stranger  those who must not get in
+//! outside    a server that is not of the mesh
 //! mesh       all of it: two services, each with its sidecar
 //! demo       shows that in a terminal
 //! ```
@@ -20,6 +21,7 @@ pub mod envoy;
 pub mod http;
 pub mod load;
 pub mod mesh;
+pub mod outside;
 pub mod poll;
 pub mod ports;
 pub mod process;

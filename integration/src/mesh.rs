@@ -200,6 +200,21 @@ fn files(kind: Kind, settings: &Settings, pool: Pool) -> Result<(String, Option<
     Ok(changed)
 }
 
+/// Another Envoy of whatever `kind`, started as it stands.
+///
+/// # Errors
+/// The settings cannot be used, or it does not become live.
+pub async fn another(
+    scratch: &Scratch,
+    name: &str,
+    seat: &Seat,
+    (kind, settings): (Kind, &Settings),
+) -> Result<Envoy> {
+    let mut envoy = start(scratch, name, seat, settings, files(kind, settings, Pool::Kept)?)?;
+    envoy.live().await?;
+    Ok(envoy)
+}
+
 fn start(
     scratch: &Scratch,
     name: &str,
