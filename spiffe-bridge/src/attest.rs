@@ -16,6 +16,7 @@ use crate::identity::SelectorSet;
 use crate::registration::Needs;
 
 mod executable;
+mod key;
 mod limitation;
 mod names;
 mod proc;
@@ -23,6 +24,7 @@ mod process;
 mod remote;
 pub mod workload;
 
+pub use key::{NotAKey, ProcessKey};
 pub use limitation::Limitation;
 pub use process::Process;
 pub use remote::{AuthoritiesError, RemoteError, RemotePeer, RemoteTrust};

@@ -23,7 +23,7 @@ use crate::audit;
 use crate::clock::{Clock, Timestamp};
 use crate::identity::{Revision, Serial, SpiffeId, TrustBundle};
 use crate::keys::{KeyHome, KeyId, KeyManager};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::x509::{self, CaFacts, Draft, Template};
 
 mod batch;
@@ -107,6 +107,15 @@ struct Shared {
     template: Template,
     issued: AtomicU64,
     last_error: ArcSwapOption<String>,
+}
+
+/// The end of the last certificate that was ever reserved to be signed in `store`, as far as it has not been pruned: no
+/// certificate of ours that anybody holds is valid for longer.
+///
+/// # Errors
+/// [`StoreError`] if the store cannot be read.
+pub fn issued_until(store: &Store) -> Result<Option<Timestamp>, StoreError> {
+    Ok(store.last(state::RESERVED)?.and_then(|(key, _)| state::reservation_ends(&key)))
 }
 
 /// Opens the authority that [`init`] made: the handle, and the task that the composition root runs.

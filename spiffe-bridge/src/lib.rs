@@ -8,7 +8,7 @@
 //! The modules stand in the order of their arrows: each imports only from those above it.
 //!
 //! ```text
-//! clock  identity  keys  x509  jose  store  audit  registration  attest  authority  node
+//! clock  identity  keys  x509  jose  store  audit  registration  attest  authority  roster  node
 //! ```
 //!
 //! Two halves meet at one seam: [`node`] (beside the workloads) asks [`authority`] (which signs) for
@@ -23,5 +23,6 @@ pub mod jose;
 pub mod keys;
 pub mod node;
 pub mod registration;
+pub mod roster;
 pub mod store;
 pub mod x509;

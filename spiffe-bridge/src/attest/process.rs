@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::proc::{self, Credentials, Image, Namespaces};
-use super::{AttestError, Changed};
+use super::{AttestError, Changed, ProcessKey};
 
 /// What the kernel shows for a user or group that the server's user namespace does not have.
 pub(super) const OVERFLOW_ID: u32 = 65534;
@@ -65,6 +65,12 @@ impl Process {
         let Credentials { uid, gid, .. } =
             proc::credentials(pid).map_err(|e| of(pid, "/proc/PID/status", e))?;
         Self::from_peer(pid, uid, gid, None)
+    }
+
+    /// What names it for ever.
+    #[must_use]
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey::of(self.pid, self.start_time)
     }
 
     /// Becomes readable when the process exits.

@@ -29,6 +29,20 @@ impl ContentHash {
     }
 }
 
+/// A text is no version or hash of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a version: <revision>-<content hash, 32 hexadecimal digits>")]
+pub struct NotAVersion;
+
+impl std::str::FromStr for ContentHash {
+    type Err = NotAVersion;
+
+    fn from_str(text: &str) -> Result<Self, NotAVersion> {
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| NotAVersion)?;
+        bytes.try_into().map(Self).map_err(|_| NotAVersion)
+    }
+}
+
 /// `<revision>-<content hash>`: the same after a restart and on another replica. An unchanged secret
 /// keeps its version, and a version never goes back (invariant 10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -52,6 +66,16 @@ impl fmt::Display for Version {
     }
 }
 
+impl std::str::FromStr for Version {
+    type Err = NotAVersion;
+
+    fn from_str(text: &str) -> Result<Self, NotAVersion> {
+        let (revision, hash) = text.split_once('-').ok_or(NotAVersion)?;
+        let revision = revision.parse().map_err(|_| NotAVersion)?;
+        Ok(Self { revision: Revision(revision), hash: hash.parse()? })
+    }
+}
+
 impl serde::Serialize for Version {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -71,5 +95,11 @@ mod tests {
     fn a_version_prints_as_revision_and_hash() {
         let version = Version { revision: Revision(7), hash: ContentHash([0xab; 16]) };
         assert_eq!(version.to_string(), format!("7-{}", "ab".repeat(16)));
+        assert_eq!(version.to_string().parse(), Ok(version));
+        for other in
+            ["", "7", "7-", "7-ab", "x-abababababababababababababababab", "-abababababababababababababababab"]
+        {
+            assert_eq!(other.parse::<Version>(), Err(NotAVersion), "{other}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::session::{EndReason, SessionState, Sessions};
 use super::view::Shown;
 use crate::attest::{AttestError, Attestation, Attestor, Process};
 use crate::registration::Needs;
+use crate::roster::HolderKey;
 
 /// The task of one connection: it ends with the process, the connection, or the server.
 pub struct CallerTask {
@@ -41,6 +42,7 @@ impl CallerTask {
     /// A task that attests `process` and publishes to `sessions` what `node` has for it.
     #[must_use]
     pub fn new(process: Process, attestor: Arc<Attestor>, node: Node, sessions: Sessions) -> Self {
+        sessions.held_by(HolderKey::Process(process.key()));
         Self { process: Arc::new(process), attestor, node, sessions }
     }
 

@@ -1,7 +1,7 @@
 //! What one connection may have, as its streams see it: two halves of a channel.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
 use arc_swap::ArcSwapOption;
@@ -11,6 +11,7 @@ use super::bell::{Bell, Listener};
 use super::origin::Caller;
 use crate::attest::{AttestError, Changed};
 use crate::identity::WorkloadUpdate;
+use crate::roster::HolderKey;
 
 /// Why a connection gets nothing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -89,6 +90,7 @@ pub struct Session {
     state: watch::Receiver<SessionState>,
     bell: Arc<Bell>,
     check: Check,
+    holder: Arc<OnceLock<HolderKey>>,
 }
 
 /// The state of a session as one of its streams follows it.
@@ -121,7 +123,7 @@ impl fmt::Debug for Check {
 
 /// The writing half of a [`Session`].
 #[derive(Debug)]
-pub struct Sessions(watch::Sender<SessionState>, Check, Arc<Bell>);
+pub struct Sessions(watch::Sender<SessionState>, Check, Arc<Bell>, Arc<OnceLock<HolderKey>>);
 
 impl Session {
     /// A session for `caller`, and the half that writes its state.
@@ -129,14 +131,26 @@ impl Session {
     pub fn channel(caller: Caller) -> (Sessions, Self) {
         let (sender, state) = watch::channel(SessionState::ExpectAttestation);
         let (check, bell) = (Check::default(), Arc::<Bell>::default());
-        let sessions = Sessions(sender, check.clone(), bell.clone());
-        (sessions, Self { caller: Arc::new(caller), state, bell, check })
+        let holder = Arc::<OnceLock<HolderKey>>::default();
+        let sessions = Sessions(sender, check.clone(), bell.clone(), holder.clone());
+        (sessions, Self { caller: Arc::new(caller), state, bell, check, holder })
     }
 
     /// Who is at the other end.
     #[must_use]
     pub fn caller(&self) -> &Arc<Caller> {
         &self.caller
+    }
+
+    /// Who the roster knows the caller by, if it is known: the same for every connection of one process.
+    #[must_use]
+    pub fn holder(&self) -> Option<&HolderKey> {
+        self.holder.get()
+    }
+
+    /// Has every stream of the connection look again at what it may send.
+    pub fn ring(&self) {
+        self.bell.ring();
     }
 
     /// Looks at the process again, before a new stream of its connection is served what is there already: a
@@ -173,6 +187,11 @@ impl Sessions {
     /// Says how to look at the process again, once it was attested.
     pub(super) fn attested(&self, look: impl Fn() -> Result<(), EndReason> + Send + Sync + 'static) {
         self.1.0.store(Some(Arc::new(Box::new(look))));
+    }
+
+    /// Says who the roster knows the caller by. The first word stands.
+    pub fn held_by(&self, holder: HolderKey) {
+        let _ = self.3.set(holder);
     }
 
     /// Replaces the state. An ended session stays ended.
