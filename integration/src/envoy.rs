@@ -35,7 +35,14 @@ impl Envoy {
     /// # Errors
     /// It cannot be started.
     pub fn start(scratch: &Scratch, name: &str, seat: &Seat, bootstrap: &str) -> Result<Self> {
-        let dir = scratch.dir(name, seat.uid)?;
+        Self::start_in(scratch.dir(name, seat.uid)?, name, seat, bootstrap)
+    }
+
+    /// The same in its own directory `dir`, which [`admin_socket`](Self::admin_socket) is in.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_in(dir: PathBuf, name: &str, seat: &Seat, bootstrap: &str) -> Result<Self> {
         let config = dir.join("bootstrap.yaml");
         fs::write(&config, bootstrap)?;
         let mut command = Command::new(&seat.program);
@@ -45,7 +52,7 @@ impl Envoy {
         // Access logs are written every 10 s by default; a test wants to read them now.
         command.args(["--file-flush-interval-msec", "100"]);
         let process = Process::spawn(name, command, seat.uid, &dir.join("envoy.log"))?;
-        Ok(Self { process, admin: Self::admin_socket(scratch, name) })
+        Ok(Self { process, admin: dir.join("admin.sock") })
     }
 
     /// Waits until it has started whole: secrets there, or given up waiting for them.
@@ -63,6 +70,14 @@ impl Envoy {
         })
         .await
         .with_context(|| self.process.tail())?
+    }
+
+    /// Gone at once, as in a crash.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
     }
 
     /// The text at an admin path.

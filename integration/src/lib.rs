@@ -9,6 +9,7 @@
 //! server     the countersign binary                envoy     Envoy: run, validate, statistics
 //! sds        a client of SDS, to hold an SVID      stranger  those who must not get in
 //! outside    a server that is not of the mesh
+//! namespace  a network of its own, for what needs one
 //! mesh       all of it: two services, each with its sidecar
 //! demo       shows that in a terminal
 //! ```
@@ -21,6 +22,7 @@ pub mod envoy;
 pub mod http;
 pub mod load;
 pub mod mesh;
+pub mod namespace;
 pub mod outside;
 pub mod poll;
 pub mod ports;

