@@ -15,8 +15,8 @@
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -32,7 +32,10 @@ use futures::{Stream, StreamExt};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use prost::Message;
-use rcgen::{CertificateParams, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
 use sds_server::sds::frame::Frame;
 use sds_server::sds::request::Names;
 use sds_server::sds::{
@@ -40,7 +43,8 @@ use sds_server::sds::{
 };
 use spiffe_bridge::clock::{Clock, Timestamp};
 use spiffe_bridge::identity::{
-    ContentHash, Identity, Memo, PrivateKey, Revision, Serial, SpiffeId, Version, WorkloadUpdate, X509Svid,
+    ContentHash, Identity, Memo, PrivateKey, Revision, Serial, SpiffeId, TrustBundle, Version,
+    WorkloadUpdate, X509Svid,
 };
 use spiffe_bridge::node::{Caller, Session, SessionState, Sessions};
 use tokio::net::{UnixListener, UnixStream};
@@ -98,15 +102,38 @@ struct Push {
     frame: Bytes,
 }
 
+/// A root and what it signed to sign leaves: secrets are checked before they are sent.
+fn chain() -> &'static (Ca, Ca) {
+    static CHAIN: OnceLock<(Ca, Ca)> = OnceLock::new();
+    CHAIN.get_or_init(|| {
+        let ca = |name| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            (params, KeyPair::generate().unwrap())
+        };
+        let ((root, root_key), (intermediate, key)) = (ca("root"), ca("intermediate"));
+        let root = CertifiedIssuer::self_signed(root, root_key).unwrap();
+        let intermediate = CertifiedIssuer::signed_by(intermediate, key, &root).unwrap();
+        (root, intermediate)
+    })
+}
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
 fn push(number: u64) -> Push {
     let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
     let id = "spiffe://example.org/web";
+    let (root, intermediate) = chain();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
-    let leaf = params.self_signed(&key).unwrap().der().to_vec();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let leaf = params.signed_by(&key, intermediate).unwrap();
     let svid = X509Svid {
         spiffe_id: SpiffeId::new(id).unwrap(),
-        chain: vec![leaf.clone().into(), leaf.into()],
+        chain: vec![leaf.der().clone(), intermediate.der().clone()],
         key: PrivateKey::from_pkcs8(key.serialize_der().into()),
         serial: Serial::from_octets(&[1]).unwrap(),
         not_before: Timestamp::from_unix_seconds(0),
@@ -115,11 +142,14 @@ fn push(number: u64) -> Push {
         memo: Memo::default(),
     };
     let identities = vec![Identity { svid: Arc::new(svid), hint: None }];
-    let update = Arc::new(WorkloadUpdate { identities, ..WorkloadUpdate::default() });
+    let roots = vec![root.der().clone()];
+    let bundle = TrustBundle::new("example.org".try_into().unwrap(), roots, Revision(1));
+    let bundle = Some(Arc::new(bundle));
+    let update = Arc::new(WorkloadUpdate { identities, bundle, ..WorkloadUpdate::default() });
     let mut engine = Subscription::new(Protocol::Sotw, &Limits::default(), 0);
     let names = Names::All(vec!["default".to_owned()]);
     let request = Request { node: None, type_url: String::new(), nonce: String::new(), error: None, names };
-    let now = Timestamp::from_unix_seconds(1);
+    let now = Timestamp::from_unix_seconds(1_800_000_000);
     engine.request(request, now).unwrap();
     let frame = sotw::encode(&engine.next(&update, now).unwrap());
     let frame = Bytes::from([frame.head, frame.content.unwrap()].concat());

@@ -12,7 +12,8 @@
 //! docs/decisions/0001-transport.md says why no gRPC library stands between.
 //!
 //! Invariants:
-//! * A secret is sent only if [`check`] found nothing that Envoy would refuse, or accept and fail open (6).
+//! * A secret is sent only if [`check`] found nothing that Envoy would refuse, or accept and fail open (6): nothing else
+//!   can be encoded.
 //! * "Not yours", "not yet" and "no such name" are one answer (7); there is no wildcard (XD-15).
 //! * Everything a client can make us keep is bounded by [`Limits`] (11).
 //! * No key material and no client's text reaches a log, an error or the status: see [`nack`].
@@ -28,6 +29,7 @@ mod metrics;
 pub mod nack;
 pub mod names;
 pub(crate) mod partial;
+pub(crate) mod pem;
 pub mod request;
 mod rest;
 pub mod secret;

@@ -32,7 +32,7 @@ mod model;
 mod wire;
 
 use fixture::{API, Answering, SECRET, WEB, all, change, engine, holding, names, nothing, now, say, secret};
-use fixture::{Served, serve, silent, soon, svid, update};
+use fixture::{Served, serve, silent, soon, svid, svid_that, update};
 
 fn sotw(names: &[&str]) -> DiscoveryRequest {
     DiscoveryRequest {
@@ -542,7 +542,10 @@ fn xd_26_what_envoy_would_refuse_is_not_sent() {
     refused(X509Svid { key: PrivateKey::from_pkcs8(Vec::new().into()), ..svid(WEB, 2) });
     refused(X509Svid { chain: Vec::new(), ..svid(WEB, 2) });
     refused(X509Svid { chain: vec![Vec::new().into()], ..svid(WEB, 2) });
-    refused(X509Svid { not_after: now() - Duration::from_secs(1), ..svid(WEB, 2) });
+    refused(svid_that(WEB, 2, |params| params.not_after = rcgen::date_time_ymd(2026, 12, 31)));
+    refused(svid_that(WEB, 2, |params| params.not_before = rcgen::date_time_ymd(2027, 12, 31)));
+    refused(svid_that(WEB, 2, |params| params.key_usages.clear()));
+    refused(X509Svid { spiffe_id: WEB.parse().unwrap(), ..svid(API, 2) }); // another's
 
     let empty = |roots: Vec<Vec<u8>>| TrustBundle {
         trust_domain: fixture::bundle(2).trust_domain.clone(),

@@ -3,6 +3,8 @@
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 
+use crate::sds::check::CheckError;
+
 #[derive(Clone, Copy)]
 enum Kind {
     Counter,
@@ -34,8 +36,8 @@ const METRICS: &[Row] = &[
      "Time from an SDS response to its acknowledgement."),
     ("countersign_sds_refused_total", Counter, Some(("reason", &["method", "streams", "names", "message", "contract", "session"])),
      "SDS streams that were refused or ended by the server, by reason."),
-    ("countersign_sds_withheld_total", Counter, None,
-     "Secrets that were not sent because Envoy would refuse them, or accept them and fail open."),
+    ("countersign_sds_withheld_total", Counter, Some(("reason", CheckError::REASONS)),
+     "Secrets that were not sent because Envoy would refuse them, or accept them and fail open, by reason."),
     ("countersign_receipts_total", Counter, None,
      "Flushes of Envoys' statistics that were taken: what they prove of the secrets in use."),
     ("countersign_receipts_refused_total", Counter, Some(("reason", &["message", "session", "rate"])),

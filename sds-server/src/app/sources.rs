@@ -18,8 +18,11 @@ use crate::admin::{Bundle, Entries, Explained, Finding, Rescan, Rescanned, Sourc
 use crate::config::Settings;
 use crate::runtime::{Drain, Readiness};
 use crate::sds::StreamRegistry;
-use crate::sds::secret::pem;
+use crate::sds::pem;
 use crate::telemetry::metrics::Metrics;
+
+/// The most withheld secrets that are told: with more, their cause is one.
+const MAX_WITHHELD: usize = 20;
 
 /// The parts that know something.
 #[derive(Clone)]
@@ -107,6 +110,12 @@ impl Parts {
                 "plan its replacement: docs/operations.md, \"The root comes to its end\"",
             );
         }
+        for ((name, error), streams) in self.streams.withheld().into_iter().take(MAX_WITHHELD) {
+            find(
+                format!("{name} is not sent to {streams} streams: {error}"),
+                "what was sent before stays in use: docs/operations.md, \"A secret is withheld\"",
+            );
+        }
         let directory = self.entries.status().borrow().clone();
         for problem in &directory.problems {
             find(
@@ -133,7 +142,7 @@ impl Parts {
 
     fn bundle(&self) -> Bundle {
         let bundle = self.authority.bundle().borrow().clone();
-        let pem = pem(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
+        let pem = pem::write(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
         let trust_domain = bundle.trust_domain.as_str().to_owned();
         Bundle { trust_domain, version: bundle.version.to_string(), pem }
     }

@@ -10,7 +10,7 @@ use super::{Ended, Outcome};
 use crate::admin::Bundle;
 
 /// The columns that people look for first; all others follow.
-const STREAM_COLUMNS: [&str; 12] = [
+const STREAM_COLUMNS: [&str; 13] = [
     "connection",
     "pid",
     "uid",
@@ -23,6 +23,7 @@ const STREAM_COLUMNS: [&str; 12] = [
     "version",
     "acked_version",
     "nack",
+    "withheld",
 ];
 
 pub(super) fn streams(

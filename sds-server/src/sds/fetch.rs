@@ -156,7 +156,7 @@ fn find(update: &WorkloadUpdate, mut names: Vec<String>, now: Timestamp) -> Vec<
     names.dedup(); // XD-18
     let found = names.iter().filter_map(|name| match look_up(update, name, now) {
         Lookup::Available(resource) => Some(resource),
-        Lookup::NotAvailable | Lookup::Withheld => None,
+        Lookup::NotAvailable | Lookup::Withheld(_) => None,
     });
     found.collect()
 }

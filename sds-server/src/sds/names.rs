@@ -32,6 +32,11 @@ pub enum Name<'a> {
         /// A SPIFFE ID; `None` for the first.
         of: Option<&'a str>,
     },
+    /// `jwt:<audience>`: a JWT-SVID of the caller's first identity for that audience.
+    Token {
+        /// Any text; compared letter for letter.
+        audience: &'a str,
+    },
     /// `upstream:<name>`: the workloads of that DNS name which the caller may call.
     Upstream {
         /// A DNS name.
@@ -55,6 +60,9 @@ impl<'a> Name<'a> {
         }
         if let Some(id) = text.strip_prefix("peers:") {
             return id.starts_with("spiffe://").then_some(Self::Peers { of: Some(id) });
+        }
+        if let Some(audience) = text.strip_prefix("jwt:") {
+            return (!audience.is_empty()).then_some(Self::Token { audience });
         }
         if let Some(name) = text.strip_prefix("upstream:") {
             return (!name.is_empty()).then_some(Self::Upstream { name });
@@ -85,6 +93,7 @@ mod tests {
         check("ALL", Some(Name::All));
         check("peers", Some(Name::Peers { of: None }));
         check("peers:spiffe://example.org/a", Some(Name::Peers { of: Some("spiffe://example.org/a") }));
+        check("jwt:https://a.example.org", Some(Name::Token { audience: "https://a.example.org" }));
         check("upstream:db.example.org", Some(Name::Upstream { name: "db.example.org" }));
         for unknown in [
             "",
@@ -95,6 +104,7 @@ mod tests {
             "peers:",
             "peers:web",
             "upstream:",
+            "jwt:",
             "spiffe://",
             "spiffe:///a",
             "spiffe://example.org/",

@@ -1,26 +1,26 @@
 //! From what a caller holds to the secret of a name: checked, and encoded once for all streams.
 
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use data_encoding::BASE64;
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, Secret, TlsCertificate,
+    CertificateValidationContext, GenericSecret, Secret, TlsCertificate,
 };
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, string};
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{
-    ContentHash, Identity, Revision, SpiffeId, Trust, TrustBundle, Version, WorkloadUpdate, X509Svid,
+    ContentHash, Identity, Memo, Revision, SpiffeId, Trust, TrustBundle, Version, WorkloadUpdate, X509Svid,
 };
-use zeroize::{Zeroize, Zeroizing};
+use spiffe_bridge::x509::Validity;
+use zeroize::Zeroizing;
 
-use super::check::{self, CheckError};
+use super::check::{Against, CheckError, Checked, judge};
 use super::names::Name;
-use super::trust;
+use super::{pem, trust};
 
 /// The one type that this service serves. XD-02.
 pub const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
@@ -30,9 +30,18 @@ pub struct Resource {
     name: Box<str>,
     version: Version,
     version_text: Box<str>,
-    not_after: Option<Timestamp>,
+    validity: Validity,
     any: Bytes,
+    early_reported: Once,
     expiry_reported: Once,
+}
+
+/// What came of the secret of a name, kept beside what it is made of.
+#[derive(Default)]
+pub(super) struct Derived {
+    made: OnceLock<Arc<Resource>>,
+    /// And the bundle it was refused against: with another it is looked at again.
+    refused: Mutex<Option<(CheckError, Option<Version>)>>,
 }
 
 /// What a caller gets for a name at this moment.
@@ -44,7 +53,7 @@ pub enum Lookup {
     NotAvailable,
     /// It is the caller's, but would do harm: it failed its check or has expired. Nothing is said of it, so
     /// that the last good one stays in use (invariant 3).
-    Withheld,
+    Withheld(CheckError),
 }
 
 impl Resource {
@@ -72,15 +81,23 @@ impl Resource {
         &self.any
     }
 
-    fn is_fresh(&self, now: Timestamp) -> bool {
-        let fresh = self.not_after.is_none_or(|end| now <= end);
-        if !fresh {
-            // Once a secret, not once a stream.
-            self.expiry_reported.call_once(|| {
-                tracing::error!(name = %self.name, version = %self.version, "secret not sent: it has expired");
-            });
-        }
-        fresh
+    /// When it may be sent.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    fn fit(self: Arc<Self>, now: Timestamp) -> Result<Arc<Self>, CheckError> {
+        let (error, once) = match self.validity {
+            Validity { not_after, .. } if now > not_after => (CheckError::Expired, &self.expiry_reported),
+            Validity { not_before, .. } if now < not_before => {
+                (CheckError::NotYetValid, &self.early_reported)
+            }
+            _ => return Ok(self),
+        };
+        // Once a secret, not once a stream.
+        once.call_once(|| report(&self.name, error));
+        Err(error)
     }
 }
 
@@ -93,9 +110,10 @@ impl std::fmt::Debug for Resource {
 /// Finds what `name` means for a caller who holds `update`.
 #[must_use]
 pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
-    let svid = |identity: &Identity| found(of_svid(&identity.svid, name), now);
-    let bundle = |bundle: &Arc<TrustBundle>| found(of_bundle(bundle, name), now);
-    let trust = |trust: &Arc<Trust>| found(trust::secret(trust, name), now);
+    let against = Against { bundle: update.bundle.as_deref(), now };
+    let svid = |identity: &Identity| of_svid(&identity.svid, name, against);
+    let bundle = |bundle: &Arc<TrustBundle>| of_bundle(bundle, name, against);
+    let trust = |trust: &Arc<Trust>| trust::secret(trust, name, against);
     let answer = match Name::parse(name) {
         Some(Name::Default) => update.identities.first().map(svid),
         Some(Name::Svid { trust_domain, path }) => {
@@ -123,101 +141,117 @@ pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
             id.and_then(|id| update.reach.callers.get(&id)).map(trust)
         }
         Some(Name::Upstream { name }) => update.reach.upstreams.get(name).map(trust),
-        None => None,
+        // No update carries tokens: whoever makes one gives it to `of_token`.
+        Some(Name::Token { .. }) | None => None,
     };
-    answer.unwrap_or(Lookup::NotAvailable)
-}
-
-fn found(resource: Option<Arc<Resource>>, now: Timestamp) -> Lookup {
-    resource.filter(|r| r.is_fresh(now)).map_or(Lookup::Withheld, Lookup::Available)
-}
-
-fn of_svid(svid: &X509Svid, name: &str) -> Option<Arc<Resource>> {
-    let derive = || {
-        reported(name, check::svid(svid)).then(|| {
-            let chain = pem(svid.chain.iter().map(AsRef::as_ref), "CERTIFICATE");
-            let key = pem([svid.key.expose_pkcs8()].into_iter(), "PRIVATE KEY");
-            let tls = TlsCertificate {
-                certificate_chain: Some(inline(chain)),
-                private_key: Some(inline(key)),
-                ..TlsCertificate::default()
-            };
-            encode(name, Type::TlsCertificate(tls), svid.version.revision, Some(svid.not_after))
-        })
-    };
-    (*svid.memo.get_or_derive(name, derive)).clone()
-}
-
-fn of_bundle(bundle: &TrustBundle, name: &str) -> Option<Arc<Resource>> {
-    let derive = || {
-        reported(name, check::bundle(bundle)).then(|| {
-            let roots = pem(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
-            let context = CertificateValidationContext {
-                trusted_ca: Some(inline(roots)),
-                ..CertificateValidationContext::default()
-            };
-            encode(name, Type::ValidationContext(context), bundle.version.revision, None)
-        })
-    };
-    (*bundle.memo.get_or_derive(name, derive)).clone()
-}
-
-/// Loud, once for each secret: only its derivation comes here.
-pub(super) fn reported(name: &str, result: Result<(), CheckError>) -> bool {
-    if let Err(error) = result {
-        metrics::counter!("countersign_sds_withheld_total").increment(1);
-        tracing::error!(name, %error, "secret not sent: Envoy would refuse it, or accept it and fail open");
+    match answer.map(|made| made.and_then(|resource| resource.fit(now))) {
+        None => Lookup::NotAvailable,
+        Some(Ok(resource)) => Lookup::Available(resource),
+        Some(Err(error)) => Lookup::Withheld(error),
     }
-    result.is_ok()
+}
+
+type Made = Result<Arc<Resource>, CheckError>;
+
+fn of_svid(svid: &X509Svid, name: &str, against: Against<'_>) -> Made {
+    Derived::of(&svid.memo, name, against, svid.version.revision, || {
+        let chain = pem::write(svid.chain.iter().map(AsRef::as_ref), "CERTIFICATE");
+        let key = pem::write([svid.key.expose_pkcs8()].into_iter(), "PRIVATE KEY");
+        Type::TlsCertificate(TlsCertificate {
+            certificate_chain: Some(inline(chain)),
+            private_key: Some(inline(key)),
+            ..TlsCertificate::default()
+        })
+    })
+}
+
+fn of_bundle(bundle: &TrustBundle, name: &str, against: Against<'_>) -> Made {
+    Derived::of(&bundle.memo, name, against, bundle.version.revision, || {
+        let roots = pem::write(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
+        Type::ValidationContext(CertificateValidationContext {
+            trusted_ca: Some(inline(roots)),
+            ..CertificateValidationContext::default()
+        })
+    })
+}
+
+/// The generic secret of `name`, which is `jwt:<audience>`, with `token` as its content: a JWT-SVID in compact form, for
+/// Envoy's credential injector. For whoever makes the token, who also keeps it and this.
+///
+/// # Errors
+/// [`CheckError`]: Envoy would put something else into the header, or fail every request.
+pub fn of_token(name: &str, token: &str, revision: Revision, now: Timestamp) -> Made {
+    let generic = GenericSecret { secret: Some(inline(token.to_owned())), ..GenericSecret::default() };
+    let secret = Secret { name: name.to_owned(), r#type: Some(Type::GenericSecret(generic)) };
+    let checked = judge(secret, name, Against { bundle: None, now });
+    let checked = checked.inspect_err(|error| report(name, *error))?;
+    encode(&checked, revision).fit(now)
+}
+
+impl Derived {
+    /// The secret of `name` out of `memo`, made by `content` if it is not there and judged by `against`.
+    pub(super) fn of(
+        memo: &Memo,
+        name: &str,
+        against: Against<'_>,
+        revision: Revision,
+        content: impl FnOnce() -> Type,
+    ) -> Made {
+        let derived = memo.get_or_derive(name, Self::default);
+        if let Some(resource) = derived.made.get() {
+            return Ok(resource.clone());
+        }
+        // One makes it, the others wait for that: it is to be reported once.
+        let mut refused = derived.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resource) = derived.made.get() {
+            return Ok(resource.clone());
+        }
+        let bundle = against.bundle.map(|bundle| bundle.version);
+        if let Some((error, by)) = *refused
+            && by == bundle
+        {
+            return Err(error);
+        }
+        let secret = Secret { name: name.to_owned(), r#type: Some(content()) };
+        match judge(secret, name, against) {
+            Ok(checked) => Ok(derived.made.get_or_init(|| encode(&checked, revision)).clone()),
+            Err(error) => {
+                report(name, error);
+                *refused = Some((error, bundle));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Loud, once for each secret.
+fn report(name: &str, error: CheckError) {
+    metrics::counter!("countersign_sds_withheld_total", "reason" => error.reason()).increment(1);
+    tracing::error!(name, %error, "secret not sent, the last good one stays: it would do harm");
 }
 
 pub(super) fn inline(text: String) -> DataSource {
     DataSource { specifier: Some(Specifier::InlineBytes(text.into_bytes())), ..DataSource::default() }
 }
 
-/// PEM of every document, each line of 64 characters. Grows once, so that no copy of a key is left behind.
-pub(crate) fn pem<'a>(ders: impl Iterator<Item = &'a [u8]> + Clone, label: &str) -> String {
-    let frame = 2 * (label.len() + 18);
-    let mut text = String::with_capacity(ders.clone().map(|der| der.len() * 3 / 2 + frame + 8).sum());
-    for der in ders {
-        text.extend(["-----BEGIN ", label, "-----\n"]);
-        for line in der.chunks(48) {
-            BASE64.encode_append(line, &mut text);
-            text.push('\n');
-        }
-        text.extend(["-----END ", label, "-----\n"]);
-    }
-    text
-}
-
-/// The `Any` around the secret, in one buffer that is wiped with its last reader.
-pub(super) fn encode(
-    name: &str,
-    content: Type,
-    revision: Revision,
-    not_after: Option<Timestamp>,
-) -> Arc<Resource> {
-    let mut secret = Secret { name: name.to_owned(), r#type: Some(content) };
+/// The `Any` around what passed the check, in one buffer that is wiped with its last reader.
+fn encode(checked: &Checked, revision: Revision) -> Arc<Resource> {
+    let secret = checked.expose_secret();
     let len = secret.encoded_len();
     let mut any = Zeroizing::new(Vec::with_capacity(len + TYPE_URL.len() + 32));
     string::encode(1, &TYPE_URL.to_owned(), &mut *any);
     encode_key(2, WireType::LengthDelimited, &mut *any);
     encode_varint(len as u64, &mut *any);
     secret.encode_raw(&mut *any);
-    if let Some(Type::TlsCertificate(tls)) = &mut secret.r#type
-        && let Some(DataSource { specifier: Some(Specifier::InlineBytes(key)), .. }) = &mut tls.private_key
-    {
-        key.zeroize();
-    }
     let version = Version { revision, hash: ContentHash::of(&[&any]) };
     let any = Bytes::from_owner(any);
-    let version_text = version.to_string().into();
     Arc::new(Resource {
-        name: name.into(),
+        name: secret.name.as_str().into(),
         version,
-        version_text,
-        not_after,
+        version_text: version.to_string().into(),
+        validity: checked.validity(),
         any,
+        early_reported: Once::new(),
         expiry_reported: Once::new(),
     })
 }

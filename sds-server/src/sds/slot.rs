@@ -5,6 +5,7 @@ use std::time::Duration;
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{Revision, Version};
 
+use super::check::CheckError;
 use super::nack::Reason;
 use super::secret::Resource;
 
@@ -52,13 +53,15 @@ pub(super) struct Slot {
     pub(super) due: Due,
     pub(super) sent: Option<Sent>,
     pub(super) acked: Option<Acked>,
+    /// Why the newest is not sent.
+    pub(super) withheld: Option<CheckError>,
     // Boxed: rare, and ten thousand streams have the room for it.
     pub(super) nacked: Option<Box<Nacked>>,
 }
 
 impl Slot {
     pub(super) fn new(name: Box<str>) -> Self {
-        Self { name, due: Due::Now, sent: None, acked: None, nacked: None }
+        Self { name, due: Due::Now, sent: None, acked: None, withheld: None, nacked: None }
     }
 
     /// Whether `resource` is to be sent.

@@ -57,6 +57,8 @@ pub enum NameState {
     Refused,
     /// Nothing to send.
     NotAvailable,
+    /// There is something, but it would do harm.
+    Withheld,
 }
 
 /// One subscription.
@@ -76,6 +78,8 @@ pub struct NameStatus {
     pub acked_at: Option<Timestamp>,
     /// From its push to its ACK.
     pub took_ms: Option<u64>,
+    /// Why the newest content is not sent; what was sent before stays in use.
+    pub withheld: Option<String>,
     /// The last refusal.
     pub nack: Option<NackStatus>,
 }
@@ -129,6 +133,21 @@ impl StreamRegistry {
     pub fn snapshot(&self) -> Vec<StreamStatus> {
         let streams: Vec<_> = self.0.live().streams.values().filter_map(Weak::upgrade).collect();
         streams.iter().map(|stream| stream.status()).collect()
+    }
+
+    /// What is not sent because it would do harm: name and reason, each pair once, and to how many streams.
+    #[must_use]
+    pub fn withheld(&self) -> BTreeMap<(String, String), usize> {
+        let streams: Vec<_> = self.0.live().streams.values().filter_map(Weak::upgrade).collect();
+        let mut withheld = BTreeMap::new();
+        for stream in &streams {
+            for slot in stream.engine().slots() {
+                if let Some(error) = slot.withheld {
+                    *withheld.entry((slot.name.to_string(), error.to_string())).or_default() += 1;
+                }
+            }
+        }
+        withheld
     }
 
     /// Enters a stream, unless there are `max` already, or the caller's account has half of them: nobody can keep
@@ -212,6 +231,7 @@ impl NameStatus {
         let version = slot.sent.as_ref().map(|sent| sent.version);
         let (acked, nacked) = (slot.acked.as_ref(), slot.nacked.as_deref());
         let state = match version {
+            None if slot.withheld.is_some() => NameState::Withheld,
             None => NameState::NotAvailable,
             Some(v) if nacked.is_some_and(|nacked| nacked.version == v) => NameState::Refused,
             Some(v) if acked.is_some_and(|acked| acked.version == v) => NameState::Acknowledged,
@@ -225,6 +245,7 @@ impl NameStatus {
             acked_version: acked.map(|acked| acked.version),
             acked_at: acked.map(|acked| acked.at),
             took_ms: acked.map(|acked| u64::try_from(acked.took.as_millis()).unwrap_or(u64::MAX)),
+            withheld: slot.withheld.map(|error| error.to_string()),
             nack: nacked.map(|nacked| NackStatus {
                 at: nacked.at,
                 version: nacked.version,

@@ -159,7 +159,12 @@ impl Subscription {
             let count = self.issued + 1;
             let at = if self.cursor < self.slots.len() { self.cursor } else { 0 };
             let Some(slot) = self.slots.get_mut(at) else { break };
-            match look_up(update, &slot.name, now) {
+            let found = look_up(update, &slot.name, now);
+            slot.withheld = match &found {
+                Lookup::Withheld(error) => Some(*error),
+                _ => None,
+            };
+            match found {
                 Lookup::Available(resource) => {
                     if slot.holds(&resource, now) {
                         self.held += 1;
@@ -173,8 +178,8 @@ impl Subscription {
                     }
                 }
                 // A withheld secret is not taken from a client that has a good one (invariant 3).
-                Lookup::Withheld if slot.sent.is_some() => {}
-                Lookup::NotAvailable | Lookup::Withheld => {
+                Lookup::Withheld(_) if slot.sent.is_some() => {}
+                Lookup::NotAvailable | Lookup::Withheld(_) => {
                     // SotW has no word for it: silent, and remembered. XD-20.
                     if slot.withdraw() && self.protocol == Protocol::Delta {
                         bytes += slot.name.len() + 8;

@@ -19,20 +19,17 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 use spiffe_bridge::identity::{Admitted, Trust, TrustBundle};
 
-use super::check;
-use super::secret::{Resource, encode, inline, pem, reported};
+use super::check::{Against, CheckError};
+use super::pem;
+use super::secret::{Derived, Resource, inline};
 
-const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
-const SPIFFE_CONFIG: &str =
+pub(super) const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
+pub(super) const SPIFFE_CONFIG: &str =
     "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 
-/// The secret of `name`; `None` if it must not be sent.
-pub(super) fn secret(trust: &Trust, name: &str) -> Option<Arc<Resource>> {
-    let derive = || {
-        reported(name, check::trust(trust))
-            .then(|| encode(name, Type::ValidationContext(context(trust)), trust.revision, None))
-    };
-    (*trust.memo.get_or_derive(name, derive)).clone()
+/// The secret of `name`, if it may be sent.
+pub(super) fn secret(trust: &Trust, name: &str, against: Against<'_>) -> Result<Arc<Resource>, CheckError> {
+    Derived::of(&trust.memo, name, against, trust.revision, || Type::ValidationContext(context(trust)))
 }
 
 fn context(trust: &Trust) -> CertificateValidationContext {
@@ -83,5 +80,5 @@ fn by_domain(bundles: &[Arc<TrustBundle>]) -> TypedExtensionConfig {
 }
 
 fn roots(bundle: &TrustBundle) -> String {
-    pem(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE")
+    pem::write(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE")
 }

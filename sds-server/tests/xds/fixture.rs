@@ -1,6 +1,6 @@
 //! Identities, bundles, requests and a served Unix socket: what the rows need, and no more.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
@@ -8,7 +8,10 @@ use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client
 use envoy_types::pb::google::protobuf::Any;
 use hyper_util::rt::TokioIo;
 use prost::Message;
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose, SanType,
+};
 use sds_server::endpoint::uds::Listener;
 use sds_server::endpoint::{Config, Limits as ConnectionLimits, Server};
 use sds_server::runtime::{Drainer, drain};
@@ -32,12 +35,37 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_unix_seconds(1_800_000_000)
 }
 
+/// The root of all leaves here.
+fn ca() -> &'static CertifiedIssuer<'static, KeyPair> {
+    static CA: OnceLock<CertifiedIssuer<'static, KeyPair>> = OnceLock::new();
+    CA.get_or_init(|| {
+        CertifiedIssuer::self_signed(root_params("root"), KeyPair::generate().unwrap()).unwrap()
+    })
+}
+
+fn root_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
 pub(crate) fn svid(id: &str, revision: u64) -> X509Svid {
+    svid_that(id, revision, |_| {})
+}
+
+/// One that `differs`.
+pub(crate) fn svid_that(id: &str, revision: u64, differs: impl Fn(&mut CertificateParams)) -> X509Svid {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
-    let leaf = params.self_signed(&key).unwrap();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    differs(&mut params);
+    let leaf = params.signed_by(&key, ca()).unwrap();
     X509Svid {
         spiffe_id: SpiffeId::new(id).unwrap(),
         chain: vec![leaf.der().to_vec().into()],
@@ -54,13 +82,12 @@ pub(crate) fn version(revision: u64) -> Version {
     Version { revision: Revision(revision), hash: ContentHash::of(&[&revision.to_be_bytes()]) }
 }
 
+/// The root of all leaves here, and another one.
 pub(crate) fn bundle(revision: u64) -> Arc<TrustBundle> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let other = root_params("other").self_signed(&KeyPair::generate().unwrap()).unwrap();
     Arc::new(TrustBundle {
         trust_domain: TrustDomain::new("example.org").unwrap(),
-        roots: vec![root.der().to_vec().into()],
+        roots: vec![ca().der().clone(), other.der().clone()],
         version: version(revision),
         memo: Memo::default(),
     })

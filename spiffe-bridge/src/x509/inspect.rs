@@ -160,12 +160,16 @@ fn serial(certificate: &X509Certificate<'_>) -> Result<Serial, InspectError> {
     Serial::from_octets(certificate.raw_serial()).ok_or(InspectError::Lacks { part: "serial number" })
 }
 
-fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, InspectError> {
-    let at = |time: x509_parser::time::ASN1Time| {
-        let seconds =
-            u64::try_from(time.timestamp()).map_err(|_| InspectError::Lacks { part: "validity" })?;
-        Ok(Timestamp::from_unix_seconds(seconds))
-    };
+/// When a certificate is valid.
+///
+/// # Errors
+/// [`InspectError::Lacks`] if it is of a time before 1970.
+pub fn validity(certificate: &X509Certificate<'_>) -> Result<Validity, InspectError> {
     let found = certificate.validity();
-    Ok(Validity { not_before: at(found.not_before)?, not_after: at(found.not_after)? })
+    Ok(Validity { not_before: instant(found.not_before)?, not_after: instant(found.not_after)? })
+}
+
+pub(super) fn instant(time: x509_parser::time::ASN1Time) -> Result<Timestamp, InspectError> {
+    let seconds = u64::try_from(time.timestamp()).map_err(|_| InspectError::Lacks { part: "validity" })?;
+    Ok(Timestamp::from_unix_seconds(seconds))
 }

@@ -34,6 +34,15 @@ pub struct Validity {
     pub not_after: Timestamp,
 }
 
+impl Validity {
+    /// The part of it that lies in `other`. Ends before it begins if there is none.
+    #[must_use]
+    pub fn within(self, other: Self) -> Self {
+        let not_before = self.not_before.max(other.not_before);
+        Self { not_before, not_after: self.not_after.min(other.not_after) }
+    }
+}
+
 /// What differs from leaf to leaf. Each value has been checked by its own type.
 #[derive(Debug, Clone, Copy)]
 pub struct Leaf<'a> {
