@@ -322,6 +322,7 @@ async fn serve() -> Fixture {
                 acked_version: None,
                 acked_at: None,
                 took_ms: None,
+                withheld: None,
                 nack: None,
             };
             let first = vec![name("default", NameState::Acknowledged), name("ROOTCA", NameState::Refused)];

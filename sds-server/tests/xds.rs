@@ -17,6 +17,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 use sds_server::sds::request::{Names, Node};
+use sds_server::sds::status::NameState;
 use sds_server::sds::{Heard, Limits, Protocol, Refusal, SdsService, Shared};
 use spiffe_bridge::identity::{Memo, PrivateKey, TrustBundle, WorkloadUpdate, X509Svid};
 use spiffe_bridge::node::{EndReason, SessionState};
@@ -532,8 +533,10 @@ fn xd_26_what_envoy_would_refuse_is_not_sent() {
         assert_eq!(say(&mut stream, &holding(&[WEB], 1)).len(), 1);
         // The good one is not taken away either (invariant 3).
         assert!(say(&mut stream, &update([Arc::new(bad)])).is_empty());
+        assert!(stream.names()[0].withheld.is_some(), "and it is said why");
         // And the next good one goes out.
         assert_eq!(say(&mut stream, &holding(&[WEB], 3)).len(), 1);
+        assert_eq!(stream.names()[0].withheld, None);
     };
     let (mut other, ca) = (svid(WEB, 2), svid(API, 2));
     other.chain.insert(0, ca.chain[0].clone());
@@ -558,6 +561,7 @@ fn xd_26_what_envoy_would_refuse_is_not_sent() {
         let mut stream = engine(Protocol::Sotw);
         stream.request(all(&["ROOTCA"]), now()).unwrap();
         assert!(say(&mut stream, &Arc::new(held)).is_empty());
+        assert_eq!(stream.names()[0].state, NameState::Withheld);
     }
 }
 
