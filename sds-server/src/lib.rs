@@ -4,18 +4,22 @@
 //! only from those above it.
 //!
 //! ```text
-//! runtime  telemetry  endpoint  sds  receipts  admin  config  app  cli
+//! runtime  telemetry  proto  endpoint  sds  receipts  workload_api  admin  config  app  cli
 //! ```
 
 pub mod runtime;
 
 pub mod telemetry;
 
+pub mod proto;
+
 pub mod endpoint;
 
 pub mod sds;
 
 pub mod receipts;
+
+pub mod workload_api;
 
 pub mod admin;
 

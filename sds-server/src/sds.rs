@@ -22,7 +22,7 @@
 
 pub mod check;
 pub mod delta;
-mod fetch;
+pub(crate) mod fetch;
 pub mod frame;
 mod limits;
 mod metrics;
@@ -42,11 +42,13 @@ pub mod subscription;
 mod trust;
 pub mod wire;
 
+pub use fetch::Whole;
 pub use limits::Limits;
 pub use request::{Heard, Node, Protocol, Refusal, Request, Scope};
 pub use secret::{Lookup, Resource};
+pub(crate) use service::{GRPC, is_grpc, plain};
 pub use service::{SdsService, Shared};
 pub use status::{StreamRegistry, StreamStatus};
 pub use stream::Frames;
-pub(crate) use stream::of_frame;
+pub(crate) use stream::{of_end, of_frame, trailers};
 pub use subscription::{Response, Subscription};

@@ -22,6 +22,7 @@ use crate::receipts::Receipts;
 use crate::runtime::{self, Drain, Readiness, Signals, Supervisor};
 use crate::sds::{SdsService, Shared, StreamRegistry};
 use crate::telemetry::metrics::Metrics;
+use crate::workload_api::{self, Neighbours, WorkloadApi};
 
 /// The file of the key that seals the SVID cache. Not among the authority's keys: it signs nothing.
 const SEALING_KEY: &str = "sealing.key";
@@ -81,7 +82,9 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
         let limits = Limits::new(&settings.limits, runtime::open_files());
         let shared = Shared { clock, streams: parts.streams.clone(), limits: settings.sds };
         let admit = admitter(node, attestor, &drain);
-        let service = Receipts::beside(SdsService::new(shared));
+        let (neighbours, health) = Neighbours::new().await?;
+        let workload = workload_api::Shared { readiness: readiness.clone(), limits: settings.workload_api };
+        let service = WorkloadApi::beside(Receipts::beside(SdsService::new(shared)), workload, neighbours);
         let server = Server::new(listener, limits, settings.limits.clone(), service, admit);
 
         let mut tasks = Supervisor::new(drainer);
@@ -106,6 +109,8 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             tasks.spawn("metrics listener", |drain| server.run(drain));
         }
         tasks.spawn_finite("first scan", |drain| first_scan(parts, starting, drain));
+        let (waiting, told) = (readiness.clone(), health);
+        tasks.spawn("health", |drain| told.run(waiting, drain));
         tasks.spawn("endpoint", |drain| server.run(drain));
         tasks.spawn_finite("readiness", |drain| announce(readiness, drain));
         tasks.run(settings.limits.drain).await

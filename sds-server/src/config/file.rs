@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Authority, Renewal};
-use crate::{endpoint, sds, telemetry};
+use crate::{endpoint, sds, telemetry, workload_api};
 
 /// More than any configuration has; a mistaken path to a device or an image ends here.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -32,6 +32,8 @@ pub struct File {
     pub limits: endpoint::Config,
     /// What SDS clients may make the server keep.
     pub sds: sds::Limits,
+    /// What clients of the Workload API may make the server keep.
+    pub workload_api: workload_api::Limits,
     /// What is logged, and how.
     pub log: telemetry::logs::Config,
     /// Where metrics can be read.

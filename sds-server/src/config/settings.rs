@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
 
 use super::{Authority, Environment, File, Renewal};
-use crate::{endpoint, sds, telemetry};
+use crate::{endpoint, sds, telemetry, workload_api};
 
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 
@@ -41,6 +41,8 @@ pub struct Settings {
     pub limits: endpoint::Config,
     /// What SDS clients may make the server keep.
     pub sds: sds::Limits,
+    /// What clients of the Workload API may make the server keep.
+    pub workload_api: workload_api::Limits,
     /// What is logged, and how.
     pub log: telemetry::logs::Config,
     /// Where metrics can be read.
@@ -97,6 +99,10 @@ impl Settings {
         file.renewal.problems(&mut found);
         limits(&file.limits, &mut found);
         sds_limits(&file.sds, &mut found);
+        if file.workload_api.streams < 2 {
+            let advice = "half of them is the most that one user takes: give at least 2";
+            found.push(("workload_api.streams", advice.to_owned()));
+        }
         if let Err(error) = file.log.env_filter() {
             let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             found.push(("log.filter", format!("{error}: {source}")));
@@ -116,6 +122,7 @@ impl Settings {
                 renewal: file.renewal,
                 limits: file.limits,
                 sds: file.sds,
+                workload_api: file.workload_api,
                 log: file.log,
                 metrics: file.metrics,
             }),

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Limited};
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{ContentHash, Version, WorkloadUpdate};
-use spiffe_bridge::node::{Session, SessionState};
+use spiffe_bridge::node::{EndReason, Session, SessionState};
 use tonic::Status;
 
 use super::frame::Frame as Piece;
@@ -22,6 +22,8 @@ use super::names::MAX_NAME_BYTES;
 use super::partial::Place;
 use super::request::{Names, Refusal};
 use super::secret::{Lookup, Resource, TYPE_URL, look_up};
+use super::service::GRPC;
+use super::stream::{of_end, of_frame};
 use super::wire::{CONTENT_FIELD, put_len, put_str};
 use super::{frame, rest, sotw};
 use crate::runtime::BoxError;
@@ -55,6 +57,18 @@ impl Body for Whole {
 
     fn is_end_stream(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Whole {
+    /// A gRPC message of `parts`, and that it went well.
+    pub(crate) fn grpc(parts: impl IntoIterator<Item = Bytes>) -> Response<Self> {
+        let mut frames: VecDeque<_> = parts.into_iter().map(Piece::whole).map(Frame::data).collect();
+        let status = (header::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+        frames.push_back(Frame::trailers(HeaderMap::from_iter([status])));
+        let mut response = Response::new(Self(frames));
+        response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+        response
     }
 }
 
@@ -100,12 +114,7 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    // No more than there is room for: the length that it stated, or the longest.
-    let longest = place.bytes();
-    let too_long = |_| Status::resource_exhausted(format!("a request of more than {longest} bytes"));
-    let room = longest + frame::HEADER_BYTES;
-    let bytes = Box::pin(Limited::new(body, room).collect()).await.map_err(too_long)?.to_bytes();
-    drop(place);
+    let bytes = read(body, place).await?;
     let question = match form {
         Form::Grpc => of_grpc(bytes, limits)?,
         Form::Rest => rest::question(&bytes)?,
@@ -116,15 +125,7 @@ where
     if question.names.len() > limits.names {
         return Err(Status::resource_exhausted(Refusal::TooManyNames { max: limits.names }.to_string()));
     }
-    let mut state = session.state();
-    let served = state.wait_for(|state| !matches!(state, SessionState::ExpectAttestation)).await;
-    let update = match served.map(|state| state.clone()) {
-        Ok(SessionState::Serving(update)) => update,
-        Ok(SessionState::Ended(reason)) => return Err(Status::permission_denied(reason.to_string())),
-        Ok(SessionState::ExpectAttestation) | Err(_) => {
-            return Err(Status::unavailable("the server is shutting down"));
-        }
-    };
+    let update = served(&session).await?;
     let found = find(&update, question.names, now);
     let Some(version) = version(&found) else {
         // "Not yours" and "no such name" are one answer (invariant 7).
@@ -137,15 +138,44 @@ where
     })
 }
 
-/// A unary message, whole.
-fn of_grpc(mut bytes: Bytes, limits: &Limits) -> Result<Question, Status> {
-    let malformed = || Status::invalid_argument("one uncompressed message is expected");
+/// All of a body, no longer than there is room for: the length that it stated, or the longest.
+pub(crate) async fn read<B>(body: B, place: Place) -> Result<Bytes, Status>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let longest = place.bytes();
+    let too_long = |_| Status::resource_exhausted(format!("a request of more than {longest} bytes"));
+    let room = longest + frame::HEADER_BYTES;
+    Ok(Box::pin(Limited::new(body, room).collect()).await.map_err(too_long)?.to_bytes())
+}
+
+/// What the session's caller may have, once it is known.
+pub(crate) async fn served(session: &Session) -> Result<Arc<WorkloadUpdate>, Status> {
+    let mut state = session.state();
+    let served = state.wait_for(|state| !matches!(state, SessionState::ExpectAttestation)).await;
+    match served.map(|state| state.clone()) {
+        Ok(SessionState::Serving(update)) => Ok(update),
+        Ok(SessionState::Ended(reason)) => Err(of_end(reason)),
+        Ok(SessionState::ExpectAttestation) | Err(_) => Err(of_end(EndReason::Draining)),
+    }
+}
+
+/// The one message of a unary request.
+pub(crate) fn only_message(bytes: Bytes, max: usize) -> Result<Bytes, Status> {
     let mut reader = frame::Reader::default();
-    reader.push(bytes.split_to(bytes.remaining()));
-    let message = reader.next(limits.message_bytes).map_err(|e| Status::invalid_argument(e.to_string()))?;
-    let message = message.filter(|_| !reader.is_within_message()).ok_or_else(malformed)?;
-    let request = sotw::decode(message).map_err(|e| Status::invalid_argument(e.to_string()))?;
-    let Names::All(names) = request.names else { return Err(malformed()) };
+    reader.push(bytes);
+    let message = reader.next(max).map_err(of_frame)?;
+    let whole = message.filter(|_| !reader.is_within_message());
+    whole.ok_or_else(|| Status::invalid_argument("one message is expected, and all of it"))
+}
+
+fn of_grpc(bytes: Bytes, limits: &Limits) -> Result<Question, Status> {
+    let request = sotw::decode(only_message(bytes, limits.message_bytes)?);
+    let request = request.map_err(|e| Status::invalid_argument(e.to_string()))?;
+    let Names::All(names) = request.names else {
+        return Err(Status::invalid_argument("a DiscoveryRequest is expected"));
+    };
     Ok(Question { names, version: String::new(), type_url: request.type_url })
 }
 
@@ -186,16 +216,7 @@ fn grpc(version: &str, found: &[Arc<Resource>]) -> Response<Whole> {
         found.iter().flat_map(|one| [length(one.expose_any()), one.expose_any().clone()]).collect();
     let more: usize = parts.iter().map(Bytes::len).sum();
     let head = frame::end_with(head, more).freeze();
-    let mut frames: VecDeque<_> =
-        std::iter::once(head).chain(parts).map(Piece::whole).map(Frame::data).collect();
-    let trailers = HeaderMap::from_iter([(
-        header::HeaderName::from_static("grpc-status"),
-        HeaderValue::from_static("0"),
-    )]);
-    frames.push_back(Frame::trailers(trailers));
-    let mut response = Response::new(Whole(frames));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    response
+    Whole::grpc(std::iter::once(head).chain(parts))
 }
 
 /// A response with one piece of JSON, or none.

@@ -71,7 +71,7 @@ impl Room {
 
 impl Place {
     /// How many bytes it is for.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }

@@ -145,15 +145,15 @@ fn fetch_of<B>(request: &Request<B>) -> Option<Form> {
     }
 }
 
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+pub(crate) const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// `application/grpc`, perhaps with `+proto` or parameters; not grpc-web, whose frames differ.
-fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
+pub(crate) fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
     let rest = content_type.and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+proto") || rest.starts_with(b";"))
 }
 
-fn plain(code: StatusCode) -> Response<()> {
+pub(crate) fn plain(code: StatusCode) -> Response<()> {
     let mut response = Status::internal("this is a gRPC service: POST application/grpc").into_http();
     *response.status_mut() = code;
     response

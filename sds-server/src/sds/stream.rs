@@ -106,7 +106,7 @@ where
     }
 }
 
-fn trailers(status: &Status) -> HeaderMap {
+pub(crate) fn trailers(status: &Status) -> HeaderMap {
     let mut map = HeaderMap::new();
     // Fails for a header that cannot be written; tonic escapes what it writes.
     if status.add_header(&mut map).is_err() {
@@ -263,7 +263,7 @@ impl<B> Drop for Live<B> {
 }
 
 /// Envoy logs the message of every status but Unavailable (envoy-sds.md §2.4): it tells the operator what to do.
-fn of_end(reason: EndReason) -> Status {
+pub(crate) fn of_end(reason: EndReason) -> Status {
     match reason {
         EndReason::Draining => Status::unavailable(reason.to_string()),
         _ => Status::permission_denied(reason.to_string()),

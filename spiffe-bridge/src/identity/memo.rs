@@ -33,6 +33,13 @@ impl Memo {
     }
 }
 
+/// An empty one: what was derived belongs to the value that it was derived from, and a copy may be changed.
+impl Clone for Memo {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
 impl fmt::Debug for Memo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Memo(..)")

@@ -25,6 +25,8 @@ pub struct WorkloadUpdate {
     pub bundle: Option<Arc<TrustBundle>>,
     /// Whom it may trust beyond its own domain, and who may talk to whom.
     pub reach: Arc<Reach>,
+    /// What others derived from it.
+    pub memo: Memo,
 }
 
 /// Whom a caller may talk to. Empty for a caller without an entry.

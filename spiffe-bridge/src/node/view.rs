@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::identity::{Identity, Reach, SelectorSet, TrustBundle, WorkloadUpdate, X509Svid};
+use crate::identity::{Identity, Memo, Reach, SelectorSet, TrustBundle, WorkloadUpdate, X509Svid};
 use crate::registration::{Entry, Needs};
 
 /// Numbers a view within its engine.
@@ -46,7 +46,12 @@ pub(super) fn compose<'a>(
             identities.push(Identity { svid: svid.clone(), hint: entry.hint.clone() });
         }
     }
-    WorkloadUpdate { identities, bundle: entitled.then(|| bundle.clone()), reach: reach.clone() }
+    WorkloadUpdate {
+        identities,
+        bundle: entitled.then(|| bundle.clone()),
+        reach: reach.clone(),
+        memo: Memo::default(),
+    }
 }
 
 /// Whether two updates say the same.

@@ -1,0 +1,27 @@
+//! The SPIFFE Workload API, beside SDS on the same socket and from the same sessions.
+//!
+//! ```text
+//! service ─► method (path, security header) ─► one request ─► feed ─► x509
+//!     └► neighbours: reflection and health                     │ follows the session, sends what is new
+//! ```
+//!
+//! A feed is a response body, as an SDS stream is: the HTTP/2 library asks it for the next message when there is
+//! room to send one, so a slow reader costs one message and then gets the newest state. A message is encoded once
+//! for all callers that hold the same, and sent when its bytes differ from the last one's (WA-04, WA-05, WA-06).
+//!
+//! Invariants: the header comes before all else (WE-07); what a caller may not have is told from what it may not
+//! have *yet* (WE-17, WE-18); nothing is added to the standard's service (WA-02). Absent: TCP (WE-02, WE-05).
+
+mod feed;
+mod limits;
+mod message;
+mod method;
+mod metrics;
+mod neighbours;
+mod service;
+mod x509;
+
+pub use feed::Feed;
+pub use limits::Limits;
+pub use neighbours::{Health, Neighbours};
+pub use service::{Shared, WorkloadApi};

@@ -1,0 +1,63 @@
+//! What is counted of the Workload API: typed events, enum labels, no label for a workload.
+
+use metrics::{counter, gauge};
+
+use super::method::Method;
+
+/// Why a call was refused or a stream ended by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RefusedFor {
+    /// Not gRPC, or not a call that we serve.
+    Method,
+    /// Without the security header.
+    Header,
+    /// More streams than the limit.
+    Streams,
+    /// A request that is too long, too slow or unreadable.
+    Message,
+    /// No entry matches the caller.
+    NoIdentity,
+    /// We cannot serve it yet, or no more.
+    Unavailable,
+    /// The caller has no session, or it ended.
+    Session,
+}
+
+impl RefusedFor {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Header => "header",
+            Self::Streams => "streams",
+            Self::Message => "message",
+            Self::NoIdentity => "no_identity",
+            Self::Unavailable => "unavailable",
+            Self::Session => "session",
+        }
+    }
+
+    pub(super) fn count(self) {
+        counter!("countersign_workload_api_refused_total", "reason" => self.label()).increment(1);
+    }
+}
+
+/// A stream that is open, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Open(Method);
+
+impl Open {
+    pub(super) fn new(method: Method) -> Self {
+        gauge!("countersign_workload_api_streams", "method" => method.label()).increment(1);
+        Self(method)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        gauge!("countersign_workload_api_streams", "method" => self.0.label()).decrement(1);
+    }
+}
+
+pub(super) fn sent(method: Method) {
+    counter!("countersign_workload_api_responses_total", "method" => method.label()).increment(1);
+}

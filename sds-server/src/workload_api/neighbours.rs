@@ -1,0 +1,124 @@
+//! The services that stand beside the Workload API: which services there are (reflection), and whether they serve
+//! (health). Workload Endpoint §7.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{Request, Response, Uri};
+use http_body::Frame as BodyFrame;
+use tonic::body::Body;
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, health_reporter};
+use tonic_reflection::server::Builder;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
+
+use crate::proto::workload::{DESCRIPTORS, SERVICE};
+use crate::runtime::{Drain, Readiness};
+use crate::sds::frame::Frame;
+use crate::sds::partial::Place;
+
+/// What may be asked after: all of the server, and each service by its name.
+const SERVICES: [&str; 4] = [
+    "",
+    SERVICE,
+    "envoy.service.secret.v3.SecretDiscoveryService",
+    "envoy.service.discovery.v3.AggregatedDiscoveryService",
+];
+
+type Served = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// Reflection (both of its versions) and health. Cheap to clone.
+#[derive(Clone)]
+pub struct Neighbours([(&'static str, Served); 3]);
+
+/// Tells whether the services serve; a task of its own.
+pub struct Health(HealthReporter);
+
+impl Neighbours {
+    /// The services, and the task that knows how they are.
+    ///
+    /// # Errors
+    /// Our own descriptors cannot be read: a fault of the build.
+    pub async fn new() -> Result<(Self, Health), tonic_reflection::server::Error> {
+        let (reporter, health) = health_reporter();
+        let health_of = Health(reporter);
+        health_of.set(ServingStatus::NotServing).await;
+        let builder = || {
+            Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let services = [
+            ("/grpc.reflection.v1.ServerReflection/", Served::new(builder().build_v1()?)),
+            ("/grpc.reflection.v1alpha.ServerReflection/", Served::new(builder().build_v1alpha()?)),
+            ("/grpc.health.v1.Health/", Served::new(health)),
+        ];
+        Ok((Self(services), health_of))
+    }
+
+    /// The one that `uri` is of.
+    pub(super) fn of(&self, uri: &Uri) -> Option<Neighbour> {
+        let found = self.0.iter().find(|(prefix, _)| uri.path().starts_with(prefix));
+        found.map(|(_, service)| Neighbour(service.clone()))
+    }
+}
+
+impl Health {
+    async fn set(&self, status: ServingStatus) {
+        for service in SERVICES {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+
+    /// Serving from when all is ready until the drain begins.
+    ///
+    /// # Errors
+    /// Never.
+    pub async fn run(self, readiness: Readiness, drain: Drain) -> Result<(), Infallible> {
+        tokio::select! {
+            () = drain.begun() => {}
+            () = readiness.ready() => {
+                self.set(ServingStatus::Serving).await;
+                drain.begun().await;
+            }
+        }
+        self.set(ServingStatus::NotServing).await;
+        Ok(())
+    }
+}
+
+/// One of them, for one call.
+pub(super) struct Neighbour(Served);
+
+impl Neighbour {
+    pub(super) async fn call(self, request: Request<Body>, place: Place) -> Response<Visit> {
+        let answered = self.0.oneshot(request).await.unwrap_or_else(|never| match never {});
+        answered.map(|body| Visit { body, _place: place })
+    }
+}
+
+/// Its answer, which takes a place among the streams.
+#[derive(Debug)]
+pub struct Visit {
+    body: Body,
+    _place: Place,
+}
+
+impl http_body::Body for Visit {
+    type Data = Frame;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<BodyFrame<Frame>, tonic::Status>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        frame.map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(Frame::whole))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
