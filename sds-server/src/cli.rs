@@ -59,6 +59,8 @@ pub struct EntryCheck {
     pub entries: usize,
     /// The other trust domains whose bundles it holds.
     pub trust_domains: Vec<String>,
+    /// The profiles that it declares.
+    pub profiles: Vec<String>,
     /// What is wrong, each with its file and line.
     pub problems: Vec<String>,
 }

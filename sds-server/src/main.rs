@@ -38,6 +38,7 @@ fn check_entries(path: &Path, trust_domain: &TrustDomain) -> EntryCheck {
         files: report.files,
         entries: report.entries.len(),
         trust_domains: report.trust_domains,
+        profiles: report.profiles,
         problems: report.faults.iter().map(ToString::to_string).collect(),
     }
 }

@@ -7,7 +7,6 @@
 //! Also here, because every module's configuration has them: [`duration`], durations as people write them.
 
 pub mod drain;
-pub mod duration;
 mod hardening;
 pub mod notify;
 mod readiness;

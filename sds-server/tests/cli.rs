@@ -61,7 +61,8 @@ fn run_in(environment: &Environment, args: &[&str]) -> Ran {
             let is_wrong = path.ends_with("wrong");
             let problems = if is_wrong { vec!["a.yaml:3: no such selector".to_owned()] } else { Vec::new() };
             let trust_domains = vec!["other.org".to_owned()];
-            EntryCheck { files: 1, entries: 2, trust_domains, problems }
+            let profiles = vec!["legacy".to_owned()];
+            EntryCheck { files: 1, entries: 2, trust_domains, profiles, problems }
         },
     };
     let (out, err) = (Text::default(), Text::default());
@@ -118,6 +119,7 @@ fn verbs_reach_their_work_with_the_flags() {
         run(&["entries", "check", "--trust-domain", "example.org", "--entries", "/wrong", "-o", "json"]);
     let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((ran.status, &report["trust_domains"][0]), (1, &json!("other.org")));
+    assert_eq!(report["profiles"][0], "legacy");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod disk;
 mod key_type;
 mod memory;
 mod pair;
+pub mod pool;
 mod public;
 #[cfg(test)]
 mod suite;

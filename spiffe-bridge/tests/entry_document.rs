@@ -3,8 +3,9 @@
 
 use proptest::prelude::*;
 use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
-use spiffe_bridge::registration::Entry;
-use spiffe_bridge::registration::document::{Fault, parse, to_yaml};
+use spiffe_bridge::keys::KeyType;
+use spiffe_bridge::registration::document::{Content, Fault, parse, profile_to_yaml, to_yaml};
+use spiffe_bridge::registration::{Entry, Profile};
 
 fn domain() -> TrustDomain {
     parse_trust_domain("example.org").unwrap()
@@ -92,7 +93,7 @@ fn what_is_wrong_with_the_yaml_is_told_with_its_place() {
 
 #[test]
 fn another_kind_is_told_as_such() {
-    check("kind: Profile\nname: x\n---\nkind: Workloda\n", &[(1, 7, "Profile"), (4, 7, "write Workload")]);
+    check("kind: Rofile\nname: x\n---\nkind: Workloda\n", &[(1, 7, "Rofile"), (4, 7, "write Workload")]);
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn every_wrong_value_is_told_with_its_place() {
     let names = "selectors: [unix:uid:1]\ndns_names: [Web, '*.web', a..b, -a, '10.0.0.1', 'a_b', '']\n";
     let faults = read(&workload(names)).unwrap_err();
     assert_eq!(faults.len(), 7, "{faults:?}");
-    check(&workload("selectors: [unix:uid:1]\nprofile: fast\n"), &[(4, 10, "write default")]);
+    check(&workload("selectors: [unix:uid:1]\nprofile: Fast\n"), &[(4, 10, "lower-case")]);
     check(&workload("selectors: [unix:uid:1]\npeers: [spiffe://example.org]\n"), &[(4, 9, "path")]);
 }
 
@@ -162,6 +163,58 @@ fn no_entry_gives_an_identity_of_the_server_itself() {
         read("kind: Workload\nspiffe_id: spiffe://example.org/countersigned\nselectors: [unix:uid:1]\n")
             .is_ok()
     );
+}
+
+fn profiles(text: &str) -> Vec<Profile> {
+    let documents = parse(text, &"web.yaml".into(), &domain()).unwrap();
+    let profile = |content: &Content| match content {
+        Content::Profile(profile) => Some(Profile::clone(profile)),
+        _ => None,
+    };
+    documents.iter().filter_map(|document| profile(&document.content)).collect()
+}
+
+#[test]
+fn a_profile_says_the_type_of_the_key_and_how_long_an_svid_lives() {
+    let mut text = String::new();
+    for key_type in KeyType::ALL {
+        text += &format!("---\nkind: Profile\nname: p-{key_type}\nkey_type: {key_type}\nlifetime: 1m30s\n");
+    }
+    text += "---\nkind: Profile\nname: short\nlifetime: 10s\n---\nkind: Profile\nname: default\nkey_type: ec-p384\n";
+    let read = profiles(&text);
+    for (profile, key_type) in read.iter().zip(KeyType::ALL) {
+        assert_eq!((&profile.name, profile.terms.key_type), (&format!("p-{key_type}"), key_type));
+        assert_eq!(profile.terms.lifetime.unwrap().as_secs(), 90);
+    }
+    let short = &read[KeyType::ALL.len()];
+    assert_eq!((short.terms.key_type, short.terms.lifetime.unwrap().as_secs()), (KeyType::EcP256, 10));
+    assert_eq!(read.last().unwrap().terms.lifetime, None);
+    let printed: String = read.iter().map(profile_to_yaml).collect();
+    assert_eq!(profiles(&printed), read, "{printed}");
+    let json = serde_json::to_value(short).unwrap();
+    assert_eq!((&json["key_type"], &json["lifetime"]), (&"ec-p256".into(), &"10s".into()));
+}
+
+#[test]
+fn what_is_wrong_with_a_profile_is_told_with_its_place() {
+    let profile = |more: &str| format!("kind: Profile\nname: fast\n{more}");
+    check(&profile(""), &[(1, 7, "decides nothing")]);
+    check("kind: Profile\nkey_type: ec-p256\n", &[(1, 7, "missing field `name`")]);
+    check(&profile("key_type: p256\n"), &[(3, 11, "write ec-p256, ec-p384")]);
+    check(&profile("key_type: rsa-1024\n"), &[(3, 11, "rsa-2048")]);
+    check(&profile("lifetime: 60\n"), &[(3, 11, "")]);
+    check(&profile("lifetime: 1500ms\n"), &[(3, 11, "whole seconds, from 10s to 1d")]);
+    check(&profile("lifetime: 9s\n"), &[(3, 11, "from 10s to 1d")]);
+    check(&profile("lifetime: 1d1s\n"), &[(3, 11, "from 10s to 1d")]);
+    check(&profile("lifetime: soon\n"), &[(3, 11, "such as 90s")]);
+    check(&profile("lifetime: 1h\nhint: x\n"), &[(4, 7, "unknown field `hint`")]);
+    check("kind: Profile\nname: Fast\nlifetime: 1h\n", &[(2, 7, "not a profile's name")]);
+    check("kind: Profile\nname: -\nlifetime: 1h\n", &[(2, 7, "")]);
+    let long = format!("kind: Profile\nname: {}\nlifetime: 1h\n", "x".repeat(64));
+    check(&long, &[(2, 7, "1 to 63")]);
+    let twice = profile("lifetime: 1h\n---\nkind: Profile\nname: fast\nkey_type: ed25519\n");
+    check(&twice, &[(6, 7, "line 2")]);
+    check(&workload("selectors: [unix:uid:1]\nlifetime: 1h\n"), &[(4, 11, "unknown field `lifetime`")]);
 }
 
 #[test]

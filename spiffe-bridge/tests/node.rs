@@ -10,10 +10,12 @@ use std::time::Duration;
 use spiffe_bridge::attest::{Attestor, Process};
 use spiffe_bridge::authority::{self, Authority};
 use spiffe_bridge::clock::{Clock, Hands, Timestamp};
-use spiffe_bridge::identity::{Revision, WorkloadUpdate, parse_trust_domain};
-use spiffe_bridge::keys::{DiskKeys, KeyManager};
+use spiffe_bridge::identity::{Revision, WorkloadUpdate, X509Svid, parse_trust_domain};
+use spiffe_bridge::keys::{DiskKeys, KeyManager, KeyType, PublicKey};
 use spiffe_bridge::node::{self, Caller, CallerTask, EndReason, Node, SealingKey, Session, SessionState};
+use spiffe_bridge::registration::document::Content;
 use spiffe_bridge::registration::{Entry, EntryIndex, document};
+use spiffe_bridge::x509::inspect;
 use spiffe_bridge::{audit, store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -68,7 +70,11 @@ fn index_of(revision: u64, entries: &str) -> Arc<EntryIndex> {
     let domain = parse_trust_domain(DOMAIN).unwrap();
     let parsed = document::parse(entries, &"test.yaml".into(), &domain).unwrap();
     let entries: Vec<Arc<Entry>> = parsed.iter().filter_map(|document| document.entry().cloned()).collect();
-    Arc::new(EntryIndex::new(Revision(revision), entries))
+    let profiles = parsed.iter().filter_map(|document| match &document.content {
+        Content::Profile(profile) => Some(profile.clone()),
+        _ => None,
+    });
+    Arc::new(EntryIndex::new(Revision(revision), entries).with_profiles(profiles))
 }
 
 fn entry(name: &str) -> String {
@@ -128,7 +134,7 @@ struct Attached {
 }
 
 impl Attached {
-    async fn until(&mut self, wanted: impl Fn(&WorkloadUpdate) -> bool) -> Arc<WorkloadUpdate> {
+    async fn until(&mut self, mut wanted: impl FnMut(&WorkloadUpdate) -> bool) -> Arc<WorkloadUpdate> {
         let state =
             self.state.wait_for(|state| matches!(state, SessionState::Serving(update) if wanted(update)));
         match tokio::time::timeout(PATIENCE, state).await.expect("in time").unwrap().clone() {
@@ -325,6 +331,69 @@ async fn an_entry_with_other_dns_names_keeps_the_svid_until_its_successor_is_the
     let update = attached.until(|_| true).await;
     assert_eq!(update.identities.len(), 1, "what is valid stays");
     assert_eq!(update.identities[0].svid.version, first.version);
+}
+
+fn of_profile(name: &str, terms: &str) -> String {
+    let entry = entry(name) + "profile: p\n";
+    format!("---\nkind: Profile\nname: p\n{terms}{entry}")
+}
+
+fn key_type_of(svid: &X509Svid) -> KeyType {
+    let leaf = inspect::parse(&svid.chain[0]).unwrap();
+    PublicKey::from_spki(leaf.public_key().raw).unwrap().key_type()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_has_the_key_and_the_lifetime_of_its_profile() {
+    for key_type in KeyType::ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let terms = format!("key_type: {key_type}\nlifetime: 90s\n");
+        let bench = start(dir.path(), &Clock::system(), &of_profile("web", &terms)).await;
+        let waiter = Waiter::start();
+        let svid = bench.attach(&waiter).until(|u| !u.identities.is_empty()).await.identities[0].svid.clone();
+        assert_eq!(key_type_of(&svid), key_type);
+        assert!(svid.not_after.since(now()) <= Duration::from_secs(90), "{key_type}");
+        assert_eq!(bench.node.identities().await.unwrap()[0].key_type, key_type);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_changes_keeps_the_svid_until_its_successor_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), &Clock::system(), &of_profile("web", "key_type: ec-p256\n")).await;
+    let waiter = Waiter::start();
+    let mut attached = bench.attach(&waiter);
+    let first = attached.until(|u| !u.identities.is_empty()).await.identities[0].svid.clone();
+    // Another profile of the same terms is no reason to issue anything.
+    bench.index.send_replace(index_of(2, &entry("web")));
+    bench.node.identities().await.unwrap();
+    // An RSA key takes a while to make: at no moment meanwhile is there no SVID, or two.
+    bench.index.send_replace(index_of(3, &of_profile("web", "key_type: rsa-2048\n")));
+    let mut shown = Vec::new();
+    let rsa = |update: &WorkloadUpdate| {
+        shown.push(update.identities.len());
+        update.identities[0].svid.version != first.version
+    };
+    let second = attached.until(rsa).await.identities[0].svid.clone();
+    assert!(shown.iter().all(|identities| *identities == 1), "{shown:?}");
+    assert_eq!((key_type_of(&first), key_type_of(&second)), (KeyType::EcP256, KeyType::Rsa2048));
+    assert_eq!(bench.authority.status().issued, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_the_svid_of_a_profile_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = of_profile("web", "key_type: ml-dsa-65\nlifetime: 2h\n");
+    let waiter = Waiter::start();
+    let mut versions = Vec::new();
+    for _ in 0..2 {
+        let bench = start(dir.path(), &Clock::system(), &entries).await;
+        let update = bench.attach(&waiter).until(|u| !u.identities.is_empty()).await;
+        versions.push(update.identities[0].svid.version);
+        drop(bench);
+        released(&dir.path().join("store.redb")).await;
+    }
+    assert_eq!(versions[0], versions[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,102 +1,17 @@
 //! From files to the index, over the store, with accidents.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod directory;
+
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use directory::{Bench, documents, write};
+
 use spiffe_bridge::audit::Log;
-use spiffe_bridge::clock::{Clock, Hands, Timestamp};
 use spiffe_bridge::identity::{Selector, SelectorSet, parse_trust_domain};
 use spiffe_bridge::registration::directory::HeldBecause;
-use spiffe_bridge::registration::{Directory, DirectoryHandle, EntryIndex, Indexer, Needs, check_directory};
-use spiffe_bridge::store::{self, Store};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-struct Bench {
-    dir: tempfile::TempDir,
-    store: Store,
-    clock: Clock,
-    hands: Hands,
-    drain: CancellationToken,
-}
-
-struct Running {
-    handle: DirectoryHandle,
-    index: watch::Receiver<Arc<EntryIndex>>,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let (store, writer) = store::in_memory().unwrap();
-        std::thread::spawn(move || writer.run());
-        let (clock, hands) = Clock::manual(Timestamp::from_unix_seconds(1_700_000_000));
-        let drain = CancellationToken::new();
-        Self { dir: tempfile::tempdir().unwrap(), store, clock, hands, drain }
-    }
-
-    /// Starts the tasks on the directory and waits for the first scan.
-    async fn start(&mut self) -> Running {
-        self.drain.cancel();
-        self.drain = CancellationToken::new();
-        let domain = parse_trust_domain("example.org").unwrap();
-        let log = Log::open(self.store.clone(), self.clock.clone()).unwrap();
-        let path = self.dir.path().to_owned();
-        let (task, handle) =
-            Directory::open(path, domain, self.store.clone(), log, self.clock.clone()).unwrap();
-        let (indexer, index) = Indexer::load(self.store.clone()).unwrap();
-        tokio::spawn(task.run(self.drain.clone()));
-        tokio::spawn(indexer.run(self.drain.clone()));
-        handle.status().wait_for(|status| status.last_scan.is_some()).await.unwrap();
-        Running { handle, index }
-    }
-
-    fn write(&self, file: &str, entries: &[&str]) {
-        write(self.dir.path(), file, &documents(entries));
-    }
-
-    fn remove(&self, file: &str) {
-        std::fs::remove_file(self.dir.path().join(file)).unwrap();
-    }
-}
-
-/// Written aside and renamed, as a careful operator does.
-fn write(dir: &Path, file: &str, text: &str) {
-    let aside = dir.join(format!(".{file}"));
-    std::fs::write(&aside, text).unwrap();
-    std::fs::rename(aside, dir.join(file)).unwrap();
-}
-
-/// A document for each of `paths`, with a uid made of its name.
-fn documents(paths: &[&str]) -> String {
-    let uid = |path: &str| path.bytes().fold(7u32, |n, b| (n * 31 + u32::from(b)) % 60000);
-    let document = |path: &&str| {
-        format!(
-            "---\nkind: Workload\nspiffe_id: spiffe://example.org/{path}\nselectors: [unix:uid:{}]\n",
-            uid(path)
-        )
-    };
-    paths.iter().map(document).collect()
-}
-
-impl Running {
-    /// Waits until the index holds exactly `paths`.
-    async fn expect(&mut self, paths: &[&str]) {
-        let holds = |index: &Arc<EntryIndex>| {
-            index
-                .entries()
-                .map(|e| e.spiffe_id.path().trim_start_matches('/').to_owned())
-                .eq(paths.iter().copied())
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(5), self.index.wait_for(holds)).await.is_ok();
-        assert!(waited, "wanted {paths:?}, have {:?}", self.index.borrow());
-    }
-
-    fn paths(&self) -> usize {
-        self.index.borrow().len()
-    }
-}
+use spiffe_bridge::registration::{Needs, check_directory};
 
 #[tokio::test]
 async fn a_file_that_is_written_is_served_at_once_and_withdrawn_when_it_goes() {

@@ -8,9 +8,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use spiffe_bridge::attest::Attestor;
 use spiffe_bridge::authority::Authority;
+use spiffe_bridge::clock::duration;
 use spiffe_bridge::node::Node;
 use spiffe_bridge::registration::directory::{HeldBecause, Problem};
-use spiffe_bridge::registration::{DirectoryHandle, EntryIndex, document};
+use spiffe_bridge::registration::{DEFAULT_PROFILE, DirectoryHandle, Entry, EntryIndex, Terms, document};
 use tokio::sync::watch;
 
 use super::explain::explain;
@@ -66,6 +67,7 @@ impl Parts {
             ("node".to_owned(), value(&*self.node.status())),
             ("entries".to_owned(), value(&*directory)),
             ("trust_domains".to_owned(), json!({ "others": self.index.borrow().federated().len() })),
+            ("profiles".to_owned(), self.profiles()),
             ("streams".to_owned(), json!({ "open": self.streams.count() })),
             (
                 "sealing".to_owned(),
@@ -83,6 +85,19 @@ impl Parts {
             findings: self.findings(),
             details,
         }
+    }
+
+    /// Every profile, the default one too, with what it comes to.
+    fn profiles(&self) -> Value {
+        let index = self.index.borrow().clone();
+        let declared = index.profiles().map(|profile| (profile.name.as_str(), profile.terms));
+        let terms: BTreeMap<&str, Terms> =
+            std::iter::once((DEFAULT_PROFILE, Terms::default())).chain(declared).collect();
+        let told = |(name, terms): (&str, Terms)| {
+            let lifetime = terms.lifetime.unwrap_or(self.settings.authority.leaf_lifetime);
+            (name.to_owned(), json!({ "key_type": terms.key_type, "lifetime": duration::format(lifetime) }))
+        };
+        terms.into_iter().map(told).collect()
     }
 
     /// What an operator should look at, most urgent first.
@@ -137,7 +152,16 @@ impl Parts {
 
     fn entries(&self) -> Entries {
         let problems = self.entries.status().borrow().problems.iter().map(problem).collect();
-        Entries { entries: self.index.borrow().entries().map(value).collect(), problems }
+        let index = self.index.borrow().clone();
+        let described = |entry: &Arc<Entry>| {
+            let mut described = value(entry);
+            if let Some(fields) = described.as_object_mut() {
+                // What its profile comes to.
+                fields.insert("key_type".to_owned(), json!(index.terms(entry).key_type));
+            }
+            described
+        };
+        Entries { entries: index.entries().map(described).collect(), problems }
     }
 
     fn bundle(&self) -> Bundle {

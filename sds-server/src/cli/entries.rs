@@ -11,7 +11,8 @@ use super::{Ended, EntryCheck, Hooks, Outcome};
 use crate::admin::{Entries, Rescan, Rescanned};
 use crate::config::Environment;
 
-const ENTRY_COLUMNS: [&str; 6] = ["spiffe_id", "selectors", "dns_names", "peers", "hint", "source"];
+const ENTRY_COLUMNS: [&str; 8] =
+    ["spiffe_id", "selectors", "dns_names", "profile", "key_type", "peers", "hint", "source"];
 const PROBLEM_COLUMNS: [&str; 4] = ["file", "line", "column", "problem"];
 
 pub(super) fn run(
@@ -46,9 +47,13 @@ fn checked(found: &EntryCheck, directory: &Path, out: &mut Printer) -> anyhow::R
         [] => String::new(),
         domains => format!(", and the bundles of {}", escape(&domains.join(", "))),
     };
+    let profiles = match found.profiles.as_slice() {
+        [] => String::new(),
+        profiles => format!(", the profiles {}", escape(&profiles.join(", "))),
+    };
     let EntryCheck { files, entries, .. } = found;
     let directory = escape(&directory.display().to_string());
-    out.line(&format!("{entries} entries in order{domains}, in {files} files of {directory}"))
+    out.line(&format!("{entries} entries in order{profiles}{domains}, in {files} files of {directory}"))
 }
 
 fn list(client: &Client, format: Format, out: &mut Printer, err: &mut Printer) -> Ended {

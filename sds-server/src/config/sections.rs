@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::duration;
+use spiffe_bridge::clock::duration;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::duration;
+use spiffe_bridge::clock::duration;
 
 /// Bounds on what callers may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

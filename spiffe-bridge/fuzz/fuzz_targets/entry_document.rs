@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use spiffe_bridge::identity::parse_trust_domain;
-use spiffe_bridge::registration::document::{parse, to_yaml};
+use spiffe_bridge::registration::document::{Content, Document, parse, profile_to_yaml, to_yaml};
 
 fuzz_target!(|text: &str| {
     let domain = parse_trust_domain("example.org").expect("a trust domain");
@@ -14,6 +14,10 @@ fuzz_target!(|text: &str| {
             let again = parse(&to_yaml(&entries), &file, &domain);
             let again = again.map(|documents| documents.iter().filter_map(|d| d.entry().map(|e| (**e).clone())).collect::<Vec<_>>());
             assert_eq!(again.as_ref(), Ok(&entries), "{}", to_yaml(&entries));
+            let profiles = profiles(&documents);
+            let text: String = profiles.iter().map(|profile| profile_to_yaml(profile)).collect();
+            let again = parse(&text, &file, &domain).map(|documents| self::profiles(&documents));
+            assert_eq!(again, Ok(profiles), "{text}");
         }
         Err(faults) => {
             assert!(!faults.is_empty());
@@ -21,3 +25,11 @@ fuzz_target!(|text: &str| {
         }
     }
 });
+
+fn profiles(documents: &[Document]) -> Vec<std::sync::Arc<spiffe_bridge::registration::Profile>> {
+    let profile = |document: &Document| match &document.content {
+        Content::Profile(profile) => Some(profile.clone()),
+        _ => None,
+    };
+    documents.iter().filter_map(profile).collect()
+}

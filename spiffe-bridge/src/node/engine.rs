@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::issue::{Answer, Issue};
+use self::issue::Answer;
 use self::state::State;
 use super::cache::Cache;
 use super::own::{self, OwnIdentity};
@@ -23,6 +23,7 @@ use super::view::Shown;
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::identity::{SelectorSet, SpiffeId, TrustBundle};
+use crate::keys::pool::{self, ReadyKeys};
 use crate::registration::{Entry, EntryIndex};
 use crate::store::Store;
 
@@ -123,7 +124,17 @@ impl Node {
 
 impl Engine {
     /// Runs until `drain` is cancelled or every [`Node`] is gone.
-    pub async fn run(mut self, drain: CancellationToken) {
+    pub async fn run(self, drain: CancellationToken) {
+        let (ready, filler) = pool::open(self.config.ready_keys, self.clock.clone());
+        let filled = drain.clone();
+        tokio::select! {
+            () = self.serve(ready, drain) => {}
+            () = async { filler.run(filled).await; std::future::pending().await } => {}
+        }
+    }
+
+    async fn serve(mut self, ready: ReadyKeys, drain: CancellationToken) {
+        ready.want(&self.index.borrow().key_types());
         let mut state = State::new(
             self.config.clone(),
             self.index.borrow_and_update().clone(),
@@ -137,7 +148,7 @@ impl Engine {
         loop {
             let now = self.clock.now();
             let busy = flights.len() + saves.len();
-            for issue in state.take_issues(now, self.config.in_flight.saturating_sub(busy)) {
+            for issue in state.take_issues(now, self.config.in_flight.saturating_sub(busy), &ready) {
                 flights.spawn(issue.run(self.authority.clone(), self.clock.clone()));
             }
             self.status.store(Arc::new(state.status()));
@@ -167,9 +178,11 @@ impl Engine {
                     }
                     state.publish(changed, now);
                 }
+                () = ready.added() => {} // somebody may have waited for it
                 Some(_) = saves.join_next() => while saves.try_join_next().is_some() {},
                 Ok(()) = self.index.changed() => {
                     let index = self.index.borrow_and_update().clone();
+                    ready.want(&index.key_types());
                     let gone = state.entries_changed(index, &self.cache, self.clock.now());
                     self.forget(gone).await;
                 }
@@ -197,14 +210,6 @@ impl Engine {
             // Not lost: the sweep looks for records without an entry too.
             tracing::warn!(%error, "cannot remove the cached SVIDs of removed entries yet");
         }
-    }
-}
-
-impl Issue {
-    /// Makes a key, has it signed.
-    async fn run(self, authority: Authority, clock: Clock) -> Answer {
-        let result = self.sign(&authority, &clock).await;
-        Answer { spec: self.spec, result }
     }
 }
 

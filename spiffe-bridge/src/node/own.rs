@@ -30,6 +30,10 @@ impl OwnIdentity {
     }
 }
 
+/// No document can declare a profile of this name: our own keys are of the type that every TLS library takes, whatever
+/// an operator makes of the default profile.
+const PROFILE: &str = "(the server itself)";
+
 /// The entry of an identity of ours. No file can give its selector: no attestor is called so.
 pub(super) fn entry(spiffe_id: SpiffeId, dns_names: Vec<String>) -> Entry {
     let selectors = SelectorSet::from([Selector::new("countersign", "self", spiffe_id.path())]);
@@ -39,7 +43,7 @@ pub(super) fn entry(spiffe_id: SpiffeId, dns_names: Vec<String>) -> Entry {
         selectors,
         remote: false,
         dns_names,
-        profile: None,
+        profile: Some(PROFILE.to_owned()),
         peers: Vec::new(),
         hint: None,
         source: "(the server itself)".into(),

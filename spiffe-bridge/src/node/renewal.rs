@@ -15,11 +15,13 @@ pub struct Config {
     pub spread: f64,
     /// At most so many signatures are asked for at one time.
     pub in_flight: usize,
+    /// So many RSA keys of each size that entries ask for are made ahead.
+    pub ready_keys: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { at: 0.5, spread: 0.1, in_flight: 1024 }
+        Self { at: 0.5, spread: 0.1, in_flight: 1024, ready_keys: 16 }
     }
 }
 

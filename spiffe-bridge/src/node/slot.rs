@@ -6,24 +6,33 @@ use std::sync::Arc;
 use super::view::ViewId;
 use crate::clock::Timestamp;
 use crate::identity::{ContentHash, SpiffeId, X509Svid};
-use crate::registration::Entry;
+use crate::registration::{Entry, EntryIndex, Terms};
 
 /// All that decides what an SVID says. Entries that agree in it share one SVID.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Spec {
     pub(super) spiffe_id: String,
     pub(super) dns_names: Vec<String>,
+    /// What the entry's profile says, not its name: a profile that is renamed changes no SVID.
+    pub(super) terms: Terms,
 }
 
 impl Spec {
-    pub(super) fn of(entry: &Entry) -> Self {
-        Self { spiffe_id: entry.spiffe_id.to_string(), dns_names: entry.dns_names.clone() }
+    /// What `entry` asks for under the profiles of `index`.
+    pub(super) fn of(entry: &Entry, index: &EntryIndex) -> Self {
+        let (spiffe_id, dns_names) = (entry.spiffe_id.to_string(), entry.dns_names.clone());
+        Self { spiffe_id, dns_names, terms: index.terms(entry) }
     }
 
-    /// Names the spec's record in the cache.
+    /// Names the spec's record in the cache. One without a profile has the name that versions before profiles gave it.
     pub(super) fn hash(&self) -> ContentHash {
         let mut parts = vec![self.spiffe_id.as_bytes()];
         parts.extend(self.dns_names.iter().map(String::as_bytes));
+        let seconds = self.terms.lifetime.unwrap_or_default().as_secs().to_be_bytes();
+        if self.terms != Terms::default() {
+            // No DNS name is empty: what follows is told from one.
+            parts.extend([&[], self.terms.key_type.as_str().as_bytes(), &seconds]);
+        }
         ContentHash::of(&parts)
     }
 }

@@ -2,12 +2,15 @@
 
 use crate::clock::Timestamp;
 use crate::identity::Serial;
+use crate::keys::KeyType;
 
 /// One identity that the node holds or wants.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct IdentityStatus {
     /// Whose.
     pub spiffe_id: String,
+    /// The type of its key.
+    pub key_type: KeyType,
     /// The leaf's serial number; `None` before the first signature.
     pub serial: Option<Serial>,
     /// Until when it is valid.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::slot::Spec;
 use crate::identity::{Identity, Memo, Reach, SelectorSet, TrustBundle, WorkloadUpdate, X509Svid};
 use crate::registration::{Entry, Needs};
 
@@ -25,6 +26,8 @@ pub(super) struct Shown {
 pub(super) struct View {
     pub(super) selectors: Arc<SelectorSet>,
     pub(super) entries: Vec<Arc<Entry>>,
+    /// What each of the entries asks for.
+    pub(super) specs: Vec<Spec>,
     pub(super) needs: Needs,
     pub(super) reach: Arc<Reach>,
     pub(super) sender: watch::Sender<Shown>,

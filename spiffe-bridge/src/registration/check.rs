@@ -20,6 +20,8 @@ pub struct Report {
     pub entries: Vec<Arc<Entry>>,
     /// The other trust domains whose bundles they hold.
     pub trust_domains: Vec<String>,
+    /// The profiles that they declare.
+    pub profiles: Vec<String>,
     /// What would be refused, by file and line.
     pub faults: Vec<Fault>,
 }
@@ -31,16 +33,17 @@ pub fn check_directory(path: &Path, trust_domain: &TrustDomain) -> Report {
         Ok(found) => {
             let files = found.len();
             let (accepted, faults) = decide::resolve(&BTreeMap::new(), &found);
-            let (mut entries, mut trust_domains) = (Vec::new(), Vec::new());
+            let (mut entries, mut trust_domains, mut profiles) = (Vec::new(), Vec::new(), Vec::new());
             for form in accepted.into_values() {
                 entries.extend(form.entries);
+                profiles.extend(form.profiles.iter().map(|profile| profile.name.clone()));
                 trust_domains.extend(form.federated.iter().map(|bundle| bundle.trust_domain.to_string()));
             }
-            Report { files, entries, trust_domains, faults }
+            Report { files, entries, trust_domains, profiles, faults }
         }
         Err(error) => {
             let faults = vec![error.as_fault()];
-            Report { files: 0, entries: Vec::new(), trust_domains: Vec::new(), faults }
+            Report { files: 0, entries: Vec::new(), trust_domains: Vec::new(), profiles: Vec::new(), faults }
         }
     }
 }

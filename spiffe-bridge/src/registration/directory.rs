@@ -10,6 +10,9 @@
 //! can always be withdrawn while others remain, and deleting file after file is not a way around it.
 //! A directory that cannot be read withdraws nothing, pruned or not. A first, empty one is fine.
 //!
+//! **Profiles** withdraw nothing from anybody: one that an accepted entry names stays as it was accepted, whatever
+//! becomes of its file, until the entry goes or names another.
+//!
 //! A file that is being written in place may be seen half-written where another file's change leads
 //! to a pass just then: write it under a hidden name and rename it.
 
@@ -28,6 +31,7 @@ use crate::store::{Store, StoreError};
 
 mod apply;
 pub(super) mod decide;
+mod profiles;
 pub(super) mod scan;
 mod status;
 mod watcher;

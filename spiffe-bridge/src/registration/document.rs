@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 use spiffe::TrustDomain;
 
-use super::{Entry, EntryId, FederatedBundle};
+use super::{Entry, EntryId, FederatedBundle, Profile, Terms};
 use crate::identity::{SelectorSet, parse_workload_id};
+use crate::keys::KeyType;
 
 mod print;
 mod raw;
 mod rules;
 
-pub use print::to_yaml;
+pub use print::{profile_to_yaml, to_yaml};
 use raw::{Head, Kind, Raw};
 
 /// The most bytes of one file.
@@ -27,6 +29,12 @@ pub const MAX_SELECTORS: usize = 64;
 pub const MAX_DNS_NAMES: usize = 64;
 /// The most peers of one entry: each becomes a matcher in Envoy.
 pub const MAX_PEERS: usize = 1024;
+/// The longest name of a profile.
+pub const MAX_PROFILE_NAME: usize = 63;
+/// The shortest lifetime that a profile may give: a renewal has some seconds to be retried in.
+pub const MIN_LIFETIME: Duration = Duration::from_secs(10);
+/// The longest: what the authority shortens every lifetime to.
+pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// The most bytes of a hint. Workload API §5.2.1.
 pub const MAX_HINT_BYTES: usize = 1024;
 
@@ -57,10 +65,12 @@ pub fn place(file: &str, line: u64, column: u64) -> String {
 pub struct Document {
     /// What it says.
     pub content: Content,
-    /// The line of its SPIFFE ID or trust domain, counted from 1.
+    /// The line of its SPIFFE ID, trust domain or name, counted from 1.
     pub line: u64,
     /// The column of the same, in characters, counted from 1.
     pub column: u64,
+    /// Line and column of the profile that an entry names, if it names one.
+    pub profile_at: Option<(u64, u64)>,
 }
 
 /// What a document says.
@@ -70,6 +80,8 @@ pub enum Content {
     Workload(Arc<Entry>),
     /// `kind: TrustDomain`
     TrustDomain(Arc<FederatedBundle>),
+    /// `kind: Profile`
+    Profile(Arc<Profile>),
 }
 
 impl Document {
@@ -78,7 +90,7 @@ impl Document {
     pub fn entry(&self) -> Option<&Arc<Entry>> {
         match &self.content {
             Content::Workload(entry) => Some(entry),
-            Content::TrustDomain(_) => None,
+            Content::TrustDomain(_) | Content::Profile(_) => None,
         }
     }
 }
@@ -98,7 +110,8 @@ pub fn parse(text: &str, file: &Arc<str>, trust_domain: &TrustDomain) -> Result<
     }
     let heads: Vec<Head> = read(text).map_err(|e| vec![faults.yaml(&e)])?;
     for kind in heads.iter().map(|head| &head.kind).filter(|kind| Kind::of(&kind.value).is_none()) {
-        let message = format!("kind {:?} is not known: write Workload or TrustDomain", short(&kind.value));
+        let message =
+            format!("kind {:?} is not known: write Workload, TrustDomain or Profile", short(&kind.value));
         faults.add(kind.referenced, message);
     }
     if !faults.found.is_empty() {
@@ -107,7 +120,9 @@ pub fn parse(text: &str, file: &Arc<str>, trust_domain: &TrustDomain) -> Result<
     let documents: Vec<Raw> = read(text).map_err(|e| vec![faults.yaml(&e)])?;
     let mut read = Vec::with_capacity(documents.len());
     let (mut lines, mut domains) = (BTreeMap::<EntryId, u64>::new(), BTreeMap::<TrustDomain, u64>::new());
+    let mut profiles = BTreeMap::<String, u64>::new();
     for document in documents {
+        let profile_at = document.profile.as_ref().map(|p| (p.referenced.line(), p.referenced.column()));
         let Some((content, at)) = check(document, trust_domain, &mut faults) else { continue };
         let (first, what) = match &content {
             Content::Workload(entry) => {
@@ -118,11 +133,15 @@ pub fn parse(text: &str, file: &Arc<str>, trust_domain: &TrustDomain) -> Result<
                 let what = format!("{} has a bundle", bundle.trust_domain);
                 (domains.insert(bundle.trust_domain.clone(), at.line()), what)
             }
+            Content::Profile(profile) => {
+                let what = format!("profile {} is declared", profile.name);
+                (profiles.insert(profile.name.clone(), at.line()), what)
+            }
         };
         if let Some(first) = first {
             faults.add(at, format!("{what} in line {first} already: remove one"));
         }
-        read.push(Document { content, line: at.line(), column: at.column() });
+        read.push(Document { content, line: at.line(), column: at.column(), profile_at });
     }
     if faults.found.is_empty() { Ok(read) } else { Err(faults.found) }
 }
@@ -166,6 +185,14 @@ fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, L
             let at = raw.spiffe_id.as_ref()?.referenced;
             Some((Content::Workload(Arc::new(check_workload(raw, own, faults)?)), at))
         }
+        Kind::Profile => {
+            let Some(name) = &raw.name else {
+                lacks("name");
+                return None;
+            };
+            let at = name.referenced;
+            Some((Content::Profile(Arc::new(check_profile(raw, faults)?)), at))
+        }
         Kind::TrustDomain => {
             if raw.bundle.is_none() {
                 lacks("bundle");
@@ -185,6 +212,19 @@ fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, L
             ))
         }
     }
+}
+
+fn check_profile(raw: Raw, faults: &mut Faults) -> Option<Profile> {
+    let Raw { kind, name, key_type, lifetime, .. } = raw;
+    if key_type.is_none() && lifetime.is_none() {
+        faults.add(kind.referenced, "it decides nothing: give key_type, lifetime or both".to_owned());
+    }
+    let name = faults.take(&name?, rules::profile);
+    // A value that is wrong is a fault, and not as if it were not there.
+    let key_type = key_type.map_or(Some(KeyType::default()), |text| faults.take(&text, rules::key_type));
+    let lifetime = lifetime.map_or(Some(None), |text| faults.take(&text, rules::lifetime).map(Some));
+    let terms = Terms { key_type: key_type?, lifetime: lifetime? };
+    Some(Profile { name: name?, terms, source: faults.file.clone() })
 }
 
 fn check_workload(raw: Raw, trust_domain: &TrustDomain, faults: &mut Faults) -> Option<Entry> {

@@ -1,10 +1,11 @@
 //! The entries of one moment, and which of them a set of selectors matches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::Entry;
+use super::{DEFAULT_PROFILE, Entry, Profile, Terms};
 use crate::identity::{Revision, Selector, SelectorSet, SpiffeId, TrustBundle};
+use crate::keys::KeyType;
 
 /// The entries, sorted, with an index by selector.
 ///
@@ -24,6 +25,10 @@ pub struct EntryIndex {
     peers: HashMap<SpiffeId, Vec<usize>>,
     /// Bundles of other trust domains, by domain.
     federated: Vec<Arc<TrustBundle>>,
+    /// By name.
+    profiles: BTreeMap<String, Arc<Profile>>,
+    /// The profiles that entries name; `None` is for those that name none.
+    named: BTreeSet<Option<String>>,
 }
 
 /// Which of the evidence that costs something is asked for.
@@ -118,7 +123,9 @@ impl EntryIndex {
                 None => always = always.or(needs),
             }
         }
-        Self { revision, entries, anchors, costly, always, peers, federated: Vec::new() }
+        let named = entries.iter().map(|entry| entry.profile.clone()).collect();
+        let (federated, profiles) = Default::default();
+        Self { revision, entries, anchors, costly, always, peers, federated, profiles, named }
     }
 
     /// The same with the bundles of other trust domains.
@@ -127,6 +134,35 @@ impl EntryIndex {
         self.federated = bundles.into_iter().collect();
         self.federated.sort_by(|a, b| a.trust_domain.cmp(&b.trust_domain));
         self
+    }
+
+    /// The same with the profiles that are declared.
+    #[must_use]
+    pub fn with_profiles(mut self, profiles: impl IntoIterator<Item = Arc<Profile>>) -> Self {
+        self.profiles = profiles.into_iter().map(|profile| (profile.name.clone(), profile)).collect();
+        self
+    }
+
+    /// The profiles that are declared, by name.
+    pub fn profiles(&self) -> impl Iterator<Item = &Arc<Profile>> {
+        self.profiles.values()
+    }
+
+    /// How the SVIDs of `entry` are made.
+    #[must_use]
+    pub fn terms(&self, entry: &Entry) -> Terms {
+        self.terms_of(entry.profile.as_deref())
+    }
+
+    /// The types of keys that entries ask for.
+    #[must_use]
+    pub fn key_types(&self) -> BTreeSet<KeyType> {
+        self.named.iter().map(|name| self.terms_of(name.as_deref()).key_type).collect()
+    }
+
+    fn terms_of(&self, profile: Option<&str>) -> Terms {
+        // No entry is accepted whose profile is not declared.
+        self.profiles.get(profile.unwrap_or(DEFAULT_PROFILE)).map(|profile| profile.terms).unwrap_or_default()
     }
 
     /// The bundles of other trust domains, by domain.

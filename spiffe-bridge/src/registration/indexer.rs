@@ -113,7 +113,10 @@ impl Indexer {
         }
         self.bundles = bundles;
         let entries = self.files.values().flat_map(|form| &form.entries).cloned();
-        let index = EntryIndex::new(self.revision, entries).with_bundles(self.bundles.values().cloned());
+        let profiles = self.files.values().flat_map(|form| &form.profiles).cloned();
+        let index = EntryIndex::new(self.revision, entries)
+            .with_bundles(self.bundles.values().cloned())
+            .with_profiles(profiles);
         metrics::gauge!("countersign_trust_domains").set(self.bundles.len() as f64);
         metrics::gauge!("countersign_entries").set(index.len() as f64);
         self.index.send_replace(Arc::new(index));

@@ -6,8 +6,10 @@ use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, EntryId, FederatedBundle};
+use super::{Entry, EntryId, FederatedBundle, Profile, Terms};
+use crate::clock::duration;
 use crate::identity::{Selector, SelectorSet, SpiffeId, parse_spiffe_id, parse_trust_domain};
+use crate::keys::UnknownKeyType;
 
 /// Under it, by file name, lies what was accepted.
 pub(super) const PREFIX: &[u8] = b"registration/file/";
@@ -25,6 +27,7 @@ const FORM: u32 = 1;
 pub(super) struct Form {
     pub(super) entries: Vec<Arc<Entry>>,
     pub(super) federated: Vec<Arc<FederatedBundle>>,
+    pub(super) profiles: Vec<Arc<Profile>>,
 }
 
 impl Form {
@@ -40,13 +43,23 @@ pub(super) fn grant_of(bundle: &FederatedBundle) -> Option<SpiffeId> {
     SpiffeId::from_segments(bundle.trust_domain.clone(), &[]).ok()
 }
 
-/// A version that knows no bundles reads the entries and leaves the bundles out.
+/// A version that knows no bundles or no profiles reads the entries and leaves those out.
 #[derive(Serialize, Deserialize)]
 struct File {
     form: u32,
     entries: Vec<Line>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     trust_domains: Vec<BundleLine>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    profiles: Vec<ProfileLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProfileLine {
+    name: String,
+    key_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lifetime: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -106,10 +119,16 @@ pub(super) fn encode(form: &Form) -> Vec<u8> {
         roots: bundle.roots.iter().map(|root| BASE64.encode(root)).collect(),
         sequence: bundle.sequence,
     };
+    let profile = |profile: &Arc<Profile>| ProfileLine {
+        name: profile.name.clone(),
+        key_type: profile.terms.key_type.to_string(),
+        lifetime: profile.terms.lifetime.map(duration::format),
+    };
     let file = File {
         form: FORM,
         entries: form.entries.iter().map(line).collect(),
         trust_domains: form.federated.iter().map(bundle).collect(),
+        profiles: form.profiles.iter().map(profile).collect(),
     };
     // Texts and lists of them always serialise; a form that could not be read is refused by `decode`.
     serde_json::to_vec(&file).unwrap_or_default()
@@ -123,10 +142,19 @@ pub(super) fn decode(bytes: &[u8], source: &Arc<str>) -> Result<Form, StoredErro
     }
     let entry = |line| entry(line, source).map(Arc::new).map_err(fail);
     let federated = |line| federated(line, source).map(Arc::new).map_err(fail);
+    let profile = |line| profile(line, source).map(Arc::new).map_err(fail);
     Ok(Form {
         entries: file.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
         federated: file.trust_domains.into_iter().map(federated).collect::<Result<_, _>>()?,
+        profiles: file.profiles.into_iter().map(profile).collect::<Result<_, _>>()?,
     })
+}
+
+fn profile(line: ProfileLine, source: &Arc<str>) -> Result<Profile, String> {
+    let key_type =
+        line.key_type.parse().map_err(|e: UnknownKeyType| format!("profile {}: {e}", line.name))?;
+    let lifetime = line.lifetime.as_deref().map(duration::parse).transpose().map_err(|e| e.to_string())?;
+    Ok(Profile { name: line.name, terms: Terms { key_type, lifetime }, source: source.clone() })
 }
 
 fn federated(line: BundleLine, source: &Arc<str>) -> Result<FederatedBundle, String> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::runtime::duration;
+use spiffe_bridge::clock::duration;
 
 /// `2027-11-23T21:34:15Z` as `2027-11-23 21:34:15Z (in 364d)`; `None` if `text` is no such time.
 pub(super) fn for_people(text: &str, now: SystemTime) -> Option<String> {

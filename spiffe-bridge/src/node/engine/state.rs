@@ -2,11 +2,13 @@
 
 mod identities;
 mod reach;
+mod turns;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use self::turns::Turns;
 use super::Command;
 use super::issue::{Answer, Issue, IssueError};
 use crate::clock::Timestamp;
@@ -29,10 +31,8 @@ pub(super) struct State {
     slots: HashMap<Spec, Slot>,
     /// When the timer looks at which identity.
     timer: BTreeSet<(Timestamp, Spec)>,
-    /// Identities that wait for a place among the signatures in flight: those without a valid SVID
-    /// go first. At most one place an identity.
-    urgent: VecDeque<Spec>,
-    queue: VecDeque<Spec>,
+    /// Identities that wait for a place among the signatures in flight.
+    turns: Turns,
     /// Identities whose last try failed.
     failing: BTreeSet<Spec>,
 }
@@ -49,8 +49,7 @@ impl State {
             next_view: 0,
             slots: HashMap::new(),
             timer: BTreeSet::new(),
-            urgent: VecDeque::new(),
-            queue: VecDeque::new(),
+            turns: Turns::default(),
             failing: BTreeSet::new(),
         }
     }
@@ -77,6 +76,6 @@ impl State {
 
     /// What the cache should keep: the identities that some entry still asks for.
     pub(super) fn wanted(&self) -> HashSet<ContentHash> {
-        self.index.entries().chain(&self.own).map(|entry| Spec::of(entry).hash()).collect()
+        self.index.entries().chain(&self.own).map(|entry| Spec::of(entry, &self.index).hash()).collect()
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use spiffe::SpiffeId;
 
 use super::decide::{self, Difference, Files};
+use super::profiles;
 use super::status::{DirectoryStatus, HeldBack, HeldBecause};
 use super::{Brake, Directory};
 use crate::audit::Event;
@@ -54,6 +55,7 @@ impl Directory {
             Ok(found) => {
                 status.files = found.len();
                 let (next, mut faults) = decide::resolve(&self.accepted, &found);
+                let next = profiles::keep_in_use(&self.accepted, next);
                 let difference = decide::compare(&self.accepted, &next);
                 let recent = self.withdrawn.iter().map(|(_, count)| count).sum();
                 let reason = decide::brake(&difference, recent).filter(|_| brake == Brake::On);
@@ -63,6 +65,7 @@ impl Directory {
                     Some(_) => {
                         // What is added or edited does not wait for the operator's word on what is withdrawn.
                         let kept = decide::keep(&self.accepted, next, &difference.withdrawn);
+                        let kept = profiles::keep_in_use(&self.accepted, kept);
                         let difference = decide::compare(&self.accepted, &kept);
                         (kept, difference)
                     }
@@ -109,6 +112,7 @@ impl Directory {
         let event = json!({
             "files": writes.len(), "entries": difference.after, "pruned": brake == Brake::Released,
             "added": difference.added.len(), "added_ids": named(&difference.added),
+            "profiles": difference.profiles.iter().take(NAMED).collect::<Vec<_>>(),
             "withdrawn": difference.withdrawn.len(), "withdrawn_ids": named(&difference.withdrawn),
         });
         let event = Event::new("registration.changed", self.path.display().to_string(), event);

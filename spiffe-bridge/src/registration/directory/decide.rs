@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use spiffe::{SpiffeId, TrustDomain};
 
+use super::profiles;
 use super::status::HeldBecause;
 use crate::registration::document::{Content, Document, Fault};
 use crate::registration::stored::{Form, grant_of};
-use crate::registration::{EntryId, FederatedBundle};
+use crate::registration::{EntryId, FederatedBundle, Terms};
 
 /// The accepted form of each file, by name.
 pub(in crate::registration) type Files = BTreeMap<Arc<str>, Form>;
@@ -25,11 +26,13 @@ pub(in crate::registration) enum Found {
 struct Owners {
     entries: HashMap<EntryId, Arc<str>>,
     domains: HashMap<TrustDomain, Arc<str>>,
+    profiles: HashMap<String, Arc<str>>,
 }
 
 impl Owners {
     fn take(&mut self, form: &Form, file: &Arc<str>) {
         self.entries.extend(form.entries.iter().map(|entry| (entry.id.clone(), file.clone())));
+        self.profiles.extend(form.profiles.iter().map(|profile| (profile.name.clone(), file.clone())));
         self.domains.extend(form.federated.iter().map(|bundle| (bundle.trust_domain.clone(), file.clone())));
     }
 
@@ -39,6 +42,12 @@ impl Owners {
         Form {
             entries: form.entries.iter().filter(|e| !self.entries.contains_key(&e.id)).cloned().collect(),
             federated: form.federated.iter().filter(free).cloned().collect(),
+            profiles: form
+                .profiles
+                .iter()
+                .filter(|p| !self.profiles.contains_key(&p.name))
+                .cloned()
+                .collect(),
         }
     }
 }
@@ -49,11 +58,33 @@ pub(in crate::registration) fn resolve(
     accepted: &Files,
     found: &BTreeMap<Arc<str>, Found>,
 ) -> (Files, Vec<Fault>) {
+    // A file that is not taken in may have been the one that declares what another names: again, until nothing more
+    // falls out. Each round but the last takes a file out, and one round is the rule.
+    let mut waiting = BTreeMap::new();
+    loop {
+        let (next, mut faults) = round(accepted, found, &waiting);
+        let lacking = profiles::lacking(found, &next);
+        if lacking.keys().all(|file| waiting.contains_key(file)) {
+            faults.extend(waiting.into_values().flatten());
+            faults.sort_by(|a, b| a.file.cmp(&b.file));
+            return (next, faults);
+        }
+        waiting.extend(lacking);
+    }
+}
+
+/// One pass over the files, in which those that are `waiting` keep their last form.
+fn round(
+    accepted: &Files,
+    found: &BTreeMap<Arc<str>, Found>,
+    waiting: &BTreeMap<Arc<str>, Vec<Fault>>,
+) -> (Files, Vec<Fault>) {
     let mut next = Files::new();
     let mut faults = Vec::new();
     let mut owners = Owners::default();
     for (file, found) in found {
         let form = match found {
+            Found::Documents(_) if waiting.contains_key(file) => None,
             Found::Documents(documents) => fresh(documents, file, &owners).map_err(|f| faults.extend(f)).ok(),
             Found::Faulty(found) => {
                 faults.extend(found.iter().cloned());
@@ -82,6 +113,9 @@ fn fresh(documents: &[Document], file: &Arc<str>, owners: &Owners) -> Result<For
                 let what = format!("{} has a bundle", bundle.trust_domain);
                 (owners.domains.get(&bundle.trust_domain)?, what)
             }
+            Content::Profile(profile) => {
+                (owners.profiles.get(&profile.name)?, format!("profile {} is declared", profile.name))
+            }
         };
         let message = format!("{what} in {owner} already: remove one");
         Some(Fault { file: file.clone(), line: document.line, column: document.column, message })
@@ -95,6 +129,7 @@ fn fresh(documents: &[Document], file: &Arc<str>, owners: &Owners) -> Result<For
         match &document.content {
             Content::Workload(entry) => form.entries.push(entry.clone()),
             Content::TrustDomain(bundle) => form.federated.push(bundle.clone()),
+            Content::Profile(profile) => form.profiles.push(profile.clone()),
         }
     }
     Ok(form)
@@ -109,6 +144,8 @@ pub(in crate::registration) struct Difference {
     pub(super) withdrawn: Vec<SpiffeId>,
     /// The same, for those that have more.
     pub(super) added: Vec<SpiffeId>,
+    /// Profiles that are new, other than before, or gone.
+    pub(super) profiles: BTreeSet<String>,
 }
 
 pub(super) fn compare(before: &Files, after: &Files) -> Difference {
@@ -121,8 +158,16 @@ pub(super) fn compare(before: &Files, after: &Files) -> Difference {
     for (_, form) in after.iter().filter(|(file, form)| other(before, file, form)) {
         form.grants().for_each(|id| *balance.entry(id).or_default() += 1);
     }
+    let mut terms: BTreeMap<&String, (Option<Terms>, Option<Terms>)> = BTreeMap::new();
+    profiles::declared(before)
+        .for_each(|profile| terms.entry(&profile.name).or_default().0 = Some(profile.terms));
+    profiles::declared(after)
+        .for_each(|profile| terms.entry(&profile.name).or_default().1 = Some(profile.terms));
+    let changed = terms.into_iter().filter(|(_, (before, after))| before != after);
+    let profiles = changed.map(|(name, _)| name.clone()).collect();
     let count = |files: &Files| files.values().map(|form| form.entries.len() + form.federated.len()).sum();
-    let mut difference = Difference { before: count(before), after: count(after), ..Difference::default() };
+    let mut difference =
+        Difference { before: count(before), after: count(after), profiles, ..Difference::default() };
     for (id, balance) in balance {
         let list = if balance < 0 { &mut difference.withdrawn } else { &mut difference.added };
         list.extend(std::iter::repeat_n(id.clone(), balance.unsigned_abs()));
@@ -137,11 +182,14 @@ pub(super) fn keep(accepted: &Files, mut next: Files, withdrawn: &[SpiffeId]) ->
     let mut there = Owners::default();
     next.iter().for_each(|(file, form)| there.take(form, file));
     for (file, form) in accepted {
-        let Form { entries, federated } = there.rest(form);
+        let Form { entries, federated, .. } = there.rest(form);
         let entries = entries.into_iter().filter(|entry| withdrawn.contains(&entry.spiffe_id));
         let lost = |bundle: &Arc<FederatedBundle>| grant_of(bundle).is_some_and(|id| withdrawn.contains(&id));
-        let kept =
-            Form { entries: entries.collect(), federated: federated.into_iter().filter(lost).collect() };
+        let kept = Form {
+            entries: entries.collect(),
+            federated: federated.into_iter().filter(lost).collect(),
+            profiles: Vec::new(), // those in use are kept by `profiles::keep_in_use`
+        };
         if kept != Form::default() {
             let form = next.entry(file.clone()).or_default();
             form.entries.extend(kept.entries);
@@ -174,7 +222,7 @@ mod tests {
         let check = |before: usize, after: usize, recent, expected| {
             let id = SpiffeId::new("spiffe://example.org/a").unwrap();
             let withdrawn = vec![id; before.saturating_sub(after)];
-            let difference = Difference { before, after, withdrawn, added: vec![] };
+            let difference = Difference { before, after, withdrawn, ..Difference::default() };
             assert_eq!(brake(&difference, recent), expected, "{before} to {after} after {recent}");
         };
         check(0, 0, 0, None);

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::super::Entry;
+use super::super::{Entry, Profile, Terms};
+use crate::clock::duration;
 
 /// The documents that [`parse`](super::parse) reads as `entries`.
 #[must_use]
@@ -26,6 +27,15 @@ pub fn to_yaml<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> String {
         }
     }
     text
+}
+
+/// The document that [`parse`](super::parse) reads as `profile`.
+#[must_use]
+pub fn profile_to_yaml(profile: &Profile) -> String {
+    let Terms { key_type, lifetime } = profile.terms;
+    let lifetime = lifetime.map(|lifetime| format!("lifetime: {}\n", duration::format(lifetime)));
+    let (name, lifetime) = (quoted(&profile.name), lifetime.unwrap_or_default());
+    format!("---\nkind: Profile\nname: {name}\nkey_type: {key_type}\n{lifetime}")
 }
 
 fn list<'t>(text: &mut String, key: &str, values: impl Iterator<Item = &'t str>) {

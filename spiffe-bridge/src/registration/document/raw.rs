@@ -8,6 +8,7 @@ use serde_saphyr::{Location, Spanned};
 pub(super) enum Kind {
     Workload,
     TrustDomain,
+    Profile,
 }
 
 impl Kind {
@@ -15,6 +16,7 @@ impl Kind {
         match text {
             "Workload" => Some(Self::Workload),
             "TrustDomain" => Some(Self::TrustDomain),
+            "Profile" => Some(Self::Profile),
             _ => None,
         }
     }
@@ -40,6 +42,9 @@ pub(super) struct Raw {
     pub(super) hint: Option<Spanned<String>>,
     pub(super) trust_domain: Option<Spanned<String>>,
     pub(super) bundle: Option<Spanned<String>>,
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) key_type: Option<Spanned<String>>,
+    pub(super) lifetime: Option<Spanned<String>>,
 }
 
 impl Raw {
@@ -60,9 +65,14 @@ impl Raw {
             text("hint", &self.hint),
         ];
         let trust_domain = [text("trust_domain", &self.trust_domain), text("bundle", &self.bundle)];
-        match kind {
-            Kind::Workload => trust_domain.into_iter().flatten().collect(),
-            Kind::TrustDomain => workload.into_iter().flatten().collect(),
-        }
+        let profile =
+            [text("name", &self.name), text("key_type", &self.key_type), text("lifetime", &self.lifetime)];
+        let keys = [
+            (Kind::Workload, workload.as_slice()),
+            (Kind::TrustDomain, trust_domain.as_slice()),
+            (Kind::Profile, profile.as_slice()),
+        ];
+        let others = keys.into_iter().filter(|(other, _)| *other != kind);
+        others.flat_map(|(_, keys)| keys.iter().flatten().copied()).collect()
     }
 }

@@ -1,12 +1,15 @@
 //! The rules for the values of an entry. Each message says what to write instead.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use spiffe::{SpiffeId, TrustDomain};
 
-use super::{MAX_HINT_BYTES, short};
+use super::{MAX_HINT_BYTES, MAX_LIFETIME, MAX_PROFILE_NAME, MIN_LIFETIME, short};
+use crate::clock::duration;
 use crate::identity::{IdError, Selector, is_reserved, parse_trust_domain, parse_workload_id};
 use crate::jose::bundle::{self, BundleDocument};
+use crate::keys::{KeyType, UnknownKeyType};
 
 /// What the kernel reports for an id that it cannot map: never evidence. rotation.md, "Who is calling".
 const OVERFLOW_ID: u32 = 65534;
@@ -148,12 +151,31 @@ pub(super) fn dns_name(name: &str) -> Result<(), String> {
     ))
 }
 
-/// Only one profile is known yet; `default` and absent are the same entry.
+/// The name of a profile, where it is declared and where an entry names it.
 pub(super) fn profile(name: &str) -> Result<String, String> {
-    if name == "default" {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let edges = name.starts_with('-') || name.ends_with('-');
+    if (1..=MAX_PROFILE_NAME).contains(&name.len()) && name.bytes().all(plain) && !edges {
         return Ok(name.to_owned());
     }
-    Err(format!("profile {:?} is not known: write default, or leave it out", short(name)))
+    Err(format!(
+        "{:?} is not a profile's name: write 1 to {MAX_PROFILE_NAME} lower-case letters, digits and '-'",
+        short(name)
+    ))
+}
+
+pub(super) fn key_type(text: &str) -> Result<KeyType, String> {
+    text.parse().map_err(|error: UnknownKeyType| format!("{:?} is {error}", short(text)))
+}
+
+/// Certificates count in seconds, and an SVID that ends while it is fetched helps nobody.
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = duration::parse(text).map_err(|error| short(&error.to_string()).to_owned())?;
+    let (least, most) = (duration::format(MIN_LIFETIME), duration::format(MAX_LIFETIME));
+    if (MIN_LIFETIME..=MAX_LIFETIME).contains(&lifetime) && lifetime.subsec_nanos() == 0 {
+        return Ok(lifetime);
+    }
+    Err(format!("{text} is not a lifetime for an SVID: write whole seconds, from {least} to {most}"))
 }
 
 pub(super) fn hint(text: &str) -> Result<Arc<str>, String> {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand;
 
+use super::turns::Urgency;
 use super::{Answer, Issue, IssueError, Slot, Spec, State};
 use crate::clock::Timestamp;
 use crate::identity::SpiffeId;
+use crate::keys::pool::ReadyKeys;
 use crate::node::cache::Cache;
 use crate::node::renewal::{renew_at, retry_after};
 use crate::node::slot::{Held, Phase};
@@ -21,17 +23,24 @@ const LISTED: usize = 100;
 
 impl State {
     /// Takes the next issues, at most `room`. Called whenever something may have become due.
-    pub(in crate::node::engine) fn take_issues(&mut self, now: Timestamp, room: usize) -> Vec<Issue> {
+    pub(in crate::node::engine) fn take_issues(
+        &mut self,
+        now: Timestamp,
+        room: usize,
+        ready: &ReadyKeys,
+    ) -> Vec<Issue> {
         self.move_due(now);
         let mut issues = Vec::new();
         while issues.len() < room {
-            let Some(spec) = self.urgent.pop_front().or_else(|| self.queue.pop_front()) else { break };
+            let Some(spec) = self.turns.next(|key_type| ready.count(key_type) > 0) else { break };
             let Some(slot) = self.slots.get_mut(&spec) else { continue };
             if slot.phase != Phase::ExpectTurn {
                 continue;
             }
             slot.phase = Phase::ExpectSignature;
-            issues.push(Issue { spiffe_id: slot.spiffe_id.clone(), spec });
+            // Only this task takes: what was counted is there.
+            let key = ready.take(spec.terms.key_type);
+            issues.push(Issue { spiffe_id: slot.spiffe_id.clone(), spec, key });
         }
         issues
     }
@@ -96,19 +105,18 @@ impl State {
     }
 
     /// The identity of `entry` for `view`: in memory, adopted from the cache, or to be issued.
-    pub(super) fn want(&mut self, entry: &Entry, view: ViewId, cache: &Cache, now: Timestamp) {
-        let spec = Spec::of(entry);
-        if !self.slots.contains_key(&spec) {
-            let held = cache.load(&spec, &entry.spiffe_id).filter(|held| self.usable(held, now));
+    pub(super) fn want(&mut self, entry: &Entry, spec: &Spec, view: ViewId, cache: &Cache, now: Timestamp) {
+        if !self.slots.contains_key(spec) {
+            let held = cache.load(spec, &entry.spiffe_id).filter(|held| self.usable(held, now));
             self.slots.insert(spec.clone(), Slot::new(entry.spiffe_id.clone(), held));
         }
-        let Some(slot) = self.slots.get_mut(&spec) else { return };
+        let Some(slot) = self.slots.get_mut(spec) else { return };
         slot.views.insert(view);
         if slot.phase == Phase::ExpectRenewal && slot.due.is_none() {
             let due = slot.held.as_ref().map_or(now, |held| {
                 renew_at(&self.config, &held.svid.serial, held.issued, held.svid.not_after)
             });
-            self.set_timer(spec, due);
+            self.set_timer(spec.clone(), due);
         }
     }
 
@@ -125,11 +133,11 @@ impl State {
 
     /// Drops the identities of `changed` entries that no entry asks for any more: their renewal ends
     /// at once. Says which, so that their records can go too.
-    pub(super) fn drop_unwanted(&mut self, changed: &[Arc<Entry>]) -> Vec<Spec> {
-        let mut gone: BTreeSet<Spec> = changed.iter().map(|entry| Spec::of(entry)).collect();
-        let ids: HashSet<&SpiffeId> = changed.iter().map(|entry| &entry.spiffe_id).collect();
+    pub(super) fn drop_unwanted(&mut self, changed: &[(Arc<Entry>, Spec)]) -> Vec<Spec> {
+        let mut gone: BTreeSet<Spec> = changed.iter().map(|(_, spec)| spec.clone()).collect();
+        let ids: HashSet<&SpiffeId> = changed.iter().map(|(entry, _)| &entry.spiffe_id).collect();
         for entry in self.index.entries().filter(|entry| ids.contains(&entry.spiffe_id)) {
-            gone.remove(&Spec::of(entry));
+            gone.remove(&Spec::of(entry, &self.index));
         }
         for spec in &gone {
             self.failing.remove(spec);
@@ -156,8 +164,9 @@ impl State {
             slot.due = None;
             if slot.phase == Phase::ExpectRenewal {
                 slot.phase = Phase::ExpectTurn;
-                let urgent = slot.valid(now).is_none();
-                if urgent { &mut self.urgent } else { &mut self.queue }.push_back(spec);
+                let urgency =
+                    if slot.valid(now).is_none() { Urgency::NothingValid } else { Urgency::Renewal };
+                self.turns.push(spec, urgency);
             }
         }
     }
@@ -182,25 +191,23 @@ impl State {
 
     pub(in crate::node::engine) fn status(&self) -> NodeStatus {
         metrics::gauge!("countersign_node_failing_identities").set(self.failing.len() as f64);
-        let failing = self.failing.iter().take(LISTED).filter_map(|spec| self.slots.get(spec));
-        NodeStatus {
-            identities: self.slots.len(),
-            views: self.views.len(),
-            failing: failing.map(describe).collect(),
-        }
+        let failing = self.failing.iter().take(LISTED);
+        let failing = failing.filter_map(|spec| Some(describe(spec, self.slots.get(spec)?)));
+        NodeStatus { identities: self.slots.len(), views: self.views.len(), failing: failing.collect() }
     }
 
     pub(super) fn identities(&self) -> Vec<IdentityStatus> {
-        let mut all: Vec<_> = self.slots.values().map(describe).collect();
+        let mut all: Vec<_> = self.slots.iter().map(|(spec, slot)| describe(spec, slot)).collect();
         all.sort_by(|a, b| a.spiffe_id.cmp(&b.spiffe_id));
         all
     }
 }
 
-fn describe(slot: &Slot) -> IdentityStatus {
+fn describe(spec: &Spec, slot: &Slot) -> IdentityStatus {
     let svid = slot.held.as_ref().map(|held| &held.svid);
     IdentityStatus {
         spiffe_id: slot.spiffe_id.to_string(),
+        key_type: spec.terms.key_type,
         serial: svid.map(|svid| svid.serial.clone()),
         not_after: svid.map(|svid| svid.not_after),
         next_renewal: slot.due,

@@ -33,8 +33,14 @@ impl State {
         self.next_view += 1;
         let (sender, receiver) = watch::channel(Shown::default());
         self.by_selectors.insert(selectors.clone(), id);
-        let view =
-            View { selectors, entries: Vec::new(), needs: Default::default(), reach: Arc::default(), sender };
+        let view = View {
+            selectors,
+            entries: Vec::new(),
+            specs: Vec::new(),
+            needs: Default::default(),
+            reach: Arc::default(),
+            sender,
+        };
         self.views.insert(id, view);
         self.rematch(id, cache, now);
         self.publish(BTreeSet::from([id]), now);
@@ -51,13 +57,13 @@ impl State {
         let before = std::mem::replace(&mut self.index, index);
         let changed = changed_entries(&before, &self.index);
         // Who may call whom hangs on the peers of an entry that the caller itself does not match.
-        let peers: BTreeSet<&SpiffeId> = changed.iter().flat_map(|entry| &entry.peers).collect();
+        let peers: BTreeSet<&SpiffeId> = changed.iter().flat_map(|(entry, _)| &entry.peers).collect();
         let bundles =
             before.federated().iter().map(Arc::as_ptr).ne(self.index.federated().iter().map(Arc::as_ptr));
         let touched = |view: &View| {
             bundles
                 || changed.len() > FEW
-                || changed.iter().any(|entry| touches(entry, &view.selectors))
+                || changed.iter().any(|(entry, _)| touches(entry, &view.selectors))
                 || view.entries.iter().any(|entry| peers.contains(&entry.spiffe_id))
         };
         let ids: Vec<ViewId> =
@@ -75,11 +81,13 @@ impl State {
         entries.extend(self.own.iter().filter(|own| own.selectors.is_subset(&view.selectors)).cloned());
         let needs = self.index.needs(&without_costly(&view.selectors));
         view.needs = needs.of_callers_with(&view.selectors);
-        let before = std::mem::replace(&mut view.entries, entries.clone());
-        let used: BTreeSet<Spec> = entries.iter().map(|entry| Spec::of(entry)).collect();
-        let released = before.iter().map(|entry| Spec::of(entry)).filter(|spec| !used.contains(spec));
-        released.collect::<BTreeSet<_>>().iter().for_each(|spec| self.release(spec, id));
-        entries.iter().for_each(|entry| self.want(entry, id, cache, now));
+        view.entries.clone_from(&entries);
+        let specs: Vec<Spec> = entries.iter().map(|entry| Spec::of(entry, &self.index)).collect();
+        let before = std::mem::replace(&mut view.specs, specs.clone());
+        let used: BTreeSet<&Spec> = specs.iter().collect();
+        let released: BTreeSet<Spec> = before.into_iter().filter(|spec| !used.contains(spec)).collect();
+        released.iter().for_each(|spec| self.release(spec, id));
+        entries.iter().zip(&specs).for_each(|(entry, spec)| self.want(entry, spec, id, cache, now));
         self.reach(id);
     }
 
@@ -105,13 +113,13 @@ impl State {
 
     /// The update of a view; `None` while nothing was shown yet and an identity is undecided.
     fn update(&self, view: &View, now: Timestamp) -> Option<WorkloadUpdate> {
-        let slots = || view.entries.iter().map(|entry| (entry, self.slots.get(&Spec::of(entry))));
+        let slots = || view.entries.iter().zip(view.specs.iter().map(|spec| self.slots.get(spec)));
         let undecided = slots().any(|(_, slot)| slot.is_some_and(|slot| slot.undecided(now)));
         if undecided && view.sender.borrow().update.is_none() {
             return None;
         }
         let shown = view.sender.borrow();
-        // An entry that now asks for another SVID (other DNS names) takes no valid one away: the one shown stays
+        // An entry that now asks for another SVID (other DNS names, another profile) takes no valid one away: the one shown stays
         // until its successor is there.
         let before = |entry: &Entry| {
             let mut identities = shown.update.iter().flat_map(|update| &update.identities);
@@ -136,7 +144,7 @@ impl State {
         for id in idle {
             let Some(view) = self.views.remove(&id) else { continue };
             self.by_selectors.remove(&view.selectors);
-            view.entries.iter().for_each(|entry| self.release(&Spec::of(entry), id));
+            view.specs.iter().for_each(|spec| self.release(spec, id));
         }
         metrics::gauge!("countersign_node_views").set(self.views.len() as f64);
         metrics::gauge!("countersign_node_identities").set(self.slots.len() as f64);
@@ -148,8 +156,13 @@ impl State {
     }
 }
 
-/// Entries that are in one of the two and not, or not the same, in the other. Both are sorted alike.
-fn changed_entries(before: &EntryIndex, after: &EntryIndex) -> Vec<Arc<Entry>> {
+/// Entries that are in one of the two and not, or not the same or not under the same terms, in the other, and what
+/// they ask for there. Both are sorted alike.
+fn changed_entries(before: &EntryIndex, after: &EntryIndex) -> Vec<(Arc<Entry>, Spec)> {
+    let profiles_changed = before.profiles().ne(after.profiles());
+    let same = |a: &Arc<Entry>, b: &Arc<Entry>| {
+        (Arc::ptr_eq(a, b) || a == b) && (!profiles_changed || before.terms(a) == after.terms(b))
+    };
     let (mut old, mut new) = (before.entries().peekable(), after.entries().peekable());
     let mut changed = Vec::new();
     loop {
@@ -161,8 +174,9 @@ fn changed_entries(before: &EntryIndex, after: &EntryIndex) -> Vec<Arc<Entry>> {
         };
         let gone = if order.is_le() { old.next() } else { None };
         let come = if order.is_ge() { new.next() } else { None };
-        if gone.zip(come).is_none_or(|(a, b)| !Arc::ptr_eq(a, b) && a != b) {
-            changed.extend(gone.into_iter().chain(come).cloned());
+        if gone.zip(come).is_none_or(|(a, b)| !same(a, b)) {
+            changed.extend(gone.map(|entry| (entry.clone(), Spec::of(entry, before))));
+            changed.extend(come.map(|entry| (entry.clone(), Spec::of(entry, after))));
         }
     }
 }
