@@ -113,7 +113,7 @@ fn verbs_reach_their_work_with_the_flags() {
     let ran = run(&["entries", "check", "--trust-domain", "example.org", "--entries", "/wrong"]);
     assert_eq!(ran.status, 1, "{ran:?}");
     assert!(ran.out.starts_with(
-        "a.yaml:3: no such selector\n2 entries in order, and the bundles of other.org, in 1 files"
+        "a.yaml:3: no such selector\n2 entries in order, the profiles legacy, and the bundles of other.org, in 1 files"
     ));
     let ran =
         run(&["entries", "check", "--trust-domain", "example.org", "--entries", "/wrong", "-o", "json"]);
