@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 mod connection;
 mod cork;
 mod exchange;
+mod exchanges;
 mod http2;
 mod keepalive;
 

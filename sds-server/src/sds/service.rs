@@ -67,7 +67,7 @@ impl SdsService {
 
     /// Who asks, and room for the question: as much as it says that it is long, else as the longest.
     fn room_for<B>(&self, request: &Request<B>) -> Result<(Session, Place), (RefusedFor, Response<()>)> {
-        let session = session(request)?;
+        let session = verified(request)?;
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         let bytes = length.unwrap_or(usize::MAX).min(self.env.limits.message_bytes);
@@ -121,12 +121,17 @@ impl SdsService {
     }
 }
 
-/// Who asks, looked at once more: a program that inherited the connection is another caller.
+/// Who asks. For a stream, which looks at the process again with the first name that it is asked for.
 fn session<B>(request: &Request<B>) -> Result<Session, (RefusedFor, Response<()>)> {
-    let Some(session) = request.extensions().get::<Session>().cloned() else {
+    request.extensions().get::<Session>().cloned().ok_or_else(|| {
         let status = Status::internal("the connection has no session: this is a fault of the server");
-        return Err((RefusedFor::Session, status.into_http()));
-    };
+        (RefusedFor::Session, status.into_http())
+    })
+}
+
+/// Who asks, looked at once more: a program that inherited the connection is another caller.
+fn verified<B>(request: &Request<B>) -> Result<Session, (RefusedFor, Response<()>)> {
+    let session = session(request)?;
     match session.verify() {
         Ok(()) => Ok(session),
         Err(reason) => Err((RefusedFor::Session, Status::permission_denied(reason.to_string()).into_http())),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::proc::Namespaces;
+use super::proc::{self, Namespaces};
 
 /// The initial namespaces have fixed inode numbers (include/uapi/linux/nsfs.h).
 const INITIAL_USER: u64 = 0xeffffffd;
@@ -36,8 +36,9 @@ pub enum Limitation {
 
 pub(super) fn find(own: Option<&Namespaces>) -> Vec<Limitation> {
     let Some(own) = own else { return vec![Limitation::NoProc] };
+    let own_pid = proc::namespace(std::process::id(), "pid");
     let found = [
-        (own.pid.1 != INITIAL_PID, Limitation::PidNamespace),
+        (own_pid.map_or(true, |(_, inode)| inode != INITIAL_PID), Limitation::PidNamespace),
         (own.user.1 != INITIAL_USER, Limitation::UserNamespace),
         (!may_trace(), Limitation::OwnProcessesOnly),
         (!Path::new("/proc/1/stat").exists(), Limitation::HidePid),

@@ -1,8 +1,12 @@
 //! /proc/PID, read: stat, status, exe and ns. proc(5). What it says is of whoever has the pid just then.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+
+/// What such a file has, and what it has at most: 65,536 groups (NGROUPS_MAX) of ten digits.
+const USUAL_BYTES: usize = 4096;
+const MOST_BYTES: u64 = 1 << 20;
 
 /// Device and inode.
 pub(super) type File = (u64, u64);
@@ -36,11 +40,11 @@ pub(super) struct Stat {
     pub(super) layout: Layout,
 }
 
+/// Those in which ids and paths mean what they mean to us, or do not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Namespaces {
     pub(super) user: File,
     pub(super) mount: File,
-    pub(super) pid: File,
 }
 
 pub(super) fn stat(pid: u32) -> io::Result<Stat> {
@@ -57,8 +61,12 @@ pub(super) fn executable(pid: u32) -> io::Result<File> {
 }
 
 pub(super) fn namespaces(pid: u32) -> io::Result<Namespaces> {
-    let of = |kind| identify(&format!("/proc/{pid}/ns/{kind}"));
-    Ok(Namespaces { user: of("user")?, mount: of("mnt")?, pid: of("pid")? })
+    Ok(Namespaces { user: namespace(pid, "user")?, mount: namespace(pid, "mnt")? })
+}
+
+/// The namespace of one kind that a process is in.
+pub(super) fn namespace(pid: u32, kind: &str) -> io::Result<File> {
+    identify(&format!("/proc/{pid}/ns/{kind}"))
 }
 
 fn identify(path: &str) -> io::Result<File> {
@@ -67,8 +75,10 @@ fn identify(path: &str) -> io::Result<File> {
 
 /// The text of a file in /proc/PID. Names in it are the process's own choice, and may be any bytes.
 fn read(pid: u32, file: &str) -> io::Result<String> {
-    let bytes = fs::read(format!("/proc/{pid}/{file}"))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    // `fs::read` would ask for the size of each first, which is 0.
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    fs::File::open(format!("/proc/{pid}/{file}"))?.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
 fn unexpected() -> io::Error {

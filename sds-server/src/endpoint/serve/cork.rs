@@ -20,7 +20,8 @@ pub(super) struct Cork<T>(Arc<Mutex<Corked<T>>>);
 
 struct Corked<T> {
     io: T,
-    /// Has no memory while it is empty. Private keys go through it: it never grows, and is wiped.
+    /// Has no memory between turns, unless the peer does not read. Private keys go through it: it never grows, and is
+    /// wiped.
     held: Vec<u8>,
     /// Of these, so many are written.
     written: usize,
@@ -51,7 +52,10 @@ impl<T> Cork<T> {
 impl<T: AsyncWrite + Unpin> Cork<T> {
     /// Ends a turn: writes what is held.
     pub(super) fn poll_release(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.corked().poll_release(cx)
+        let mut corked = self.corked();
+        ready!(corked.poll_release(cx))?;
+        corked.held = Vec::new();
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -80,7 +84,8 @@ impl<T> Corked<T> {
 
     fn wipe(&mut self) {
         self.held.as_mut_slice().zeroize();
-        (self.held, self.written) = (Vec::new(), 0);
+        self.held.clear();
+        self.written = 0;
     }
 }
 

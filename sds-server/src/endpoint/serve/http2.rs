@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
-use futures::stream::{FuturesUnordered, StreamExt as _};
 use h2::server::{Connection, Handshake};
 use http::{Request, Response};
 use http_body::Body;
@@ -22,6 +21,7 @@ use tower::{Service, ServiceExt as _};
 
 use super::cork::Cork;
 use super::exchange::{Exchange, RequestBody};
+use super::exchanges::Exchanges;
 use super::keepalive::KeepAlive;
 use crate::endpoint::limits::Config;
 use crate::runtime::BoxError;
@@ -36,6 +36,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// connection is closed (rapid reset, CVE-2023-44487).
 const RESET_STREAMS: usize = 64;
 
+/// Rounds of a turn, in each of which some exchanges go on.
+const ROUNDS: usize = 16;
+
 /// A request as the service takes it.
 type Call = Request<tonic::body::Body>;
 
@@ -49,7 +52,7 @@ pub(super) struct Settings {
 pub(super) struct Http2<T, S: Service<Call>, B: Body> {
     cork: Cork<T>,
     state: State<T, B>,
-    exchanges: FuturesUnordered<Exchange<Oneshot<S, Call>, B>>,
+    exchanges: Exchanges<Exchange<Oneshot<S, Call>, B>>,
     session: Session,
     service: S,
     keepalive: [Duration; 2],
@@ -107,7 +110,7 @@ where
     pub(super) fn new(io: T, settings: &Settings, session: Session, service: S) -> Self {
         let cork = Cork::new(io);
         let state = State::ExpectPreface(settings.builder.handshake(cork.share()));
-        let (exchanges, keepalive) = (FuturesUnordered::new(), settings.keepalive);
+        let (exchanges, keepalive) = (Exchanges::new(), settings.keepalive);
         Self { cork, state, exchanges, session, service, keepalive, is_closing: false, has_asked: false }
     }
 
@@ -150,10 +153,9 @@ where
         {
             return Poll::Ready(Err(ConnectionError::Silent));
         }
-        loop {
+        for _ in 0..ROUNDS {
             // Before the library has its turn, which sends what they say.
-            while let Poll::Ready(Some(())) = self.exchanges.poll_next_unpin(cx) {}
-            let mut is_new = false;
+            let (mut is_asked, mut is_more) = (false, self.exchanges.poll_some(cx));
             while let Poll::Ready(accepted) = connection.poll_accept(cx) {
                 let Some(accepted) = accepted else { return Poll::Ready(Ok(Event::Gone)) };
                 let (request, respond) = accepted?;
@@ -161,14 +163,16 @@ where
                 request.extensions_mut().insert(self.session.clone());
                 let answer = Box::pin(self.service.clone().oneshot(request));
                 self.exchanges.push(Exchange::ExpectAnswer(answer, respond));
-                is_new = true;
+                (is_asked, is_more) = (true, true);
             }
-            if !is_new {
-                return Poll::Pending;
-            }
-            if !std::mem::replace(&mut self.has_asked, true) {
+            if is_asked && !std::mem::replace(&mut self.has_asked, true) {
                 return Poll::Ready(Ok(Event::FirstRequest));
             }
+            if !is_more {
+                return Poll::Pending;
+            }
         }
+        cx.waker().wake_by_ref(); // the other connections have their turn too
+        Poll::Pending
     }
 }
