@@ -1,4 +1,4 @@
-//! The half that signs: one root, leaves under it, each reserved, signed and recorded before it goes out.
+//! The half that signs: one root, an issuing CA below it or none, leaves under that, each reserved, signed and recorded before it goes out.
 //!
 //! ```text
 //! sign ─► bounded queue ─► Issuer: batch ─► check, build ─► reserve (durable) ─► sign ─► audit (durable) ─► answer
@@ -6,10 +6,9 @@
 //!
 //! - No signature is made before its serial and to-be-signed octets are durable, and none goes out
 //!   before its audit record is (invariants 4 and 5).
-//! - No leaf outlives the root that signs it, none is for another trust domain, and none for the
-//!   root's own key.
+//! - No leaf outlives the CA that signs it, none is for another trust domain, and none for a CA's own key.
 //! - A store that fails stops signing and nothing else: what was issued stays valid (invariant 3).
-//! - The root's certificate and the journal are in the store, its private key is in the key manager.
+//! - The CAs' certificates and the journal are in the store, their private keys are in the key manager.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,19 +21,21 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::audit;
 use crate::clock::{Clock, Timestamp};
 use crate::identity::{Revision, Serial, SpiffeId, TrustBundle};
-use crate::keys::{KeyHome, KeyId, KeyManager};
+use crate::keys::{KeyHome, KeyManager, KeyType};
 use crate::store::{Store, StoreError};
 use crate::x509::{self, CaFacts, Draft, Template};
+use signer::Signer;
 
 mod batch;
 mod config;
 mod error;
 mod init;
 mod issuer;
+mod signer;
 mod state;
 mod validity;
 
-pub use config::{Config, LeafRequest};
+pub use config::{Config, Hierarchy, LeafRequest};
 pub use error::{InitError, IssuerError, OpenError, SignError, StateError};
 pub use init::{init, trust_domain_of};
 pub use issuer::Issuer;
@@ -46,7 +47,7 @@ const QUEUE: usize = 2 * issuer::BATCH;
 /// A leaf that was issued, and is on record.
 #[derive(Debug, Clone)]
 pub struct Issued {
-    /// The leaf, then intermediates (none yet); no root.
+    /// The leaf, then the issuing CA if there is one; no root.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its serial number.
     pub serial: Serial,
@@ -73,11 +74,17 @@ pub struct AuthorityStatus {
     pub root_not_after: Timestamp,
     /// The root is in the last quarter of its life: rotate it.
     pub root_ends_soon: bool,
+    /// Which CA signs leaves.
+    pub hierarchy: Hierarchy,
+    /// The type of its key.
+    pub key_type: KeyType,
+    /// Its serial number, if it is not the root.
+    pub issuing_serial: Option<Serial>,
     /// Leaves issued since the start of the process.
     pub issued: u64,
     /// What went wrong last, until something goes well again.
     pub last_error: Option<String>,
-    /// Where the root's key is.
+    /// Where the CA keys are.
     pub key_home: KeyHome,
 }
 
@@ -102,8 +109,8 @@ struct Shared {
     store: Store,
     log: audit::Log,
     keys: Arc<dyn KeyManager>,
-    key: KeyId,
     root: CaFacts,
+    signer: Signer,
     template: Template,
     issued: AtomicU64,
     last_error: ArcSwapOption<String>,
@@ -137,11 +144,15 @@ pub fn open(
     }
     let certificate = CertificateDer::from(root.certificate);
     let facts = x509::inspect::ca(&certificate)?;
-    if keys.public(&root.key)? != facts.public_key {
-        return Err(OpenError::KeyMismatch { key: root.key });
+    let signer = Signer::open(&facts, root.key, state::read_issuing(&store)?, keys.as_ref())?;
+    let (kept, asked) =
+        ((signer.hierarchy(), signer.facts.public_key.key_type()), (config.hierarchy, config.key_type));
+    if kept != asked {
+        let advice = "it keeps what init made; a new root is made only by init in another data directory";
+        tracing::warn!(?kept, ?asked, advice, "the authority is not the one that the configuration asks for");
     }
     let specimen = SpiffeId::new(format!("spiffe://{}/lint", config.trust_domain.as_str()))?;
-    let template = x509::lint(Draft::new(&facts), &facts, &specimen)?;
+    let template = x509::lint(Draft::new(&signer.facts), &signer.facts, &specimen)?;
     let bundle = TrustBundle::new(config.trust_domain.clone(), vec![certificate], revision);
     // The sender lives in the task, which alone may change the bundle, once roots rotate.
     let (publisher, bundle) = watch::channel(Arc::new(bundle));
@@ -151,8 +162,8 @@ pub fn open(
         store,
         log,
         keys,
-        key: root.key,
         root: facts,
+        signer,
         template,
         issued: AtomicU64::new(0),
         last_error: ArcSwapOption::empty(),
@@ -193,6 +204,9 @@ impl Authority {
             root_not_before: validity.not_before,
             root_not_after: validity.not_after,
             root_ends_soon: shared.clock.now() >= validity.not_after - quarter,
+            hierarchy: shared.signer.hierarchy(),
+            key_type: shared.signer.facts.public_key.key_type(),
+            issuing_serial: (!shared.signer.chain.is_empty()).then(|| shared.signer.facts.serial.clone()),
             issued: shared.issued.load(Ordering::Relaxed),
             last_error: shared.last_error.load().as_deref().cloned(),
             key_home: shared.keys.home(),

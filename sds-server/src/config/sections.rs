@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use spiffe_bridge::authority::Hierarchy;
 use spiffe_bridge::clock::duration;
+use spiffe_bridge::keys::KeyType;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -14,6 +16,10 @@ const DAY: u64 = 24 * HOUR;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Authority {
+    /// The type of the CA keys that init makes.
+    pub key_type: KeyType,
+    /// Which CA signs leaves: the root, or an issuing CA below it. For init alone, too.
+    pub hierarchy: Hierarchy,
     /// Lifetime of a root certificate.
     #[serde(with = "duration")]
     pub root_lifetime: Duration,
@@ -28,6 +34,8 @@ pub struct Authority {
 impl Default for Authority {
     fn default() -> Self {
         Self {
+            key_type: KeyType::default(),
+            hierarchy: Hierarchy::default(),
             root_lifetime: Duration::from_secs(365 * DAY),
             leaf_lifetime: Duration::from_secs(HOUR),
             backdate: Duration::from_secs(5 * MINUTE),

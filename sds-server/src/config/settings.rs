@@ -137,6 +137,8 @@ impl Settings {
     #[must_use]
     pub fn authority(&self) -> spiffe_bridge::authority::Config {
         let mut config = spiffe_bridge::authority::Config::new(self.trust_domain.clone());
+        config.key_type = self.authority.key_type;
+        config.hierarchy = self.authority.hierarchy;
         config.root_lifetime = self.authority.root_lifetime;
         config.leaf_lifetime = self.authority.leaf_lifetime;
         config.longest_leaf_lifetime = config.longest_leaf_lifetime.max(self.authority.leaf_lifetime);

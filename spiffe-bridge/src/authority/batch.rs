@@ -115,8 +115,8 @@ fn build(shared: &Shared, request: &LeafRequest) -> Result<(Serial, Validity, Ve
     check_id(shared, &request.spiffe_id)?;
     let dns_names = DnsNames::parse(&request.dns_names)?;
     let public_key = PublicKey::from_spki(&request.spki)?;
-    // A leaf for the root's key would authenticate whoever signs as the authority. PK-19.
-    if public_key == shared.root.public_key {
+    // A leaf for a CA's key would authenticate whoever signs as the authority. PK-19.
+    if [&shared.root, &shared.signer.facts].into_iter().any(|ca| ca.public_key == public_key) {
         return Err(SignError::AuthorityKey);
     }
     let config = &shared.config;
@@ -124,7 +124,7 @@ fn build(shared: &Shared, request: &LeafRequest) -> Result<(Serial, Validity, Ve
     if lifetime.as_secs() == 0 {
         return Err(SignError::TooShort);
     }
-    let (now, root) = (shared.clock.now(), shared.root.validity);
+    let (now, root) = (shared.clock.now(), shared.signer.facts.validity);
     let expired = || SignError::RootNotValid { now, not_before: root.not_before, not_after: root.not_after };
     let validity = validity::clip(now, lifetime, config.backdate, root).ok_or_else(expired)?;
     let serial = random_serial()?;
@@ -162,10 +162,10 @@ async fn reserve(shared: &Shared, prepared: &[Prepared]) -> Result<(), SignError
 
 /// Signs what is reserved, and answers where the key manager fails.
 fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<Signed> {
-    let signer = shared.root.public_key.key_type();
+    let signer = shared.signer.facts.public_key.key_type();
     let sign = |prepared: Prepared| match shared.keys.sign(
-        &shared.key,
-        signer.certificate_scheme(),
+        &shared.signer.key,
+        shared.signer.scheme(),
         &prepared.tbs,
     ) {
         Ok(signature) => {
@@ -202,7 +202,8 @@ fn answer_all(shared: &Shared, signed: Vec<Signed>, revision: Revision) {
     for Signed { prepared: Prepared { job, serial, validity, .. }, certificate, .. } in signed {
         let Validity { not_before, not_after } = validity;
         tracing::debug!(spiffe_id = %job.request.spiffe_id, %serial, %not_after, "issued");
-        let issued = Issued { chain: vec![certificate], serial, not_before, not_after, revision };
+        let chain = std::iter::once(certificate).chain(shared.signer.chain.iter().cloned()).collect();
+        let issued = Issued { chain, serial, not_before, not_after, revision };
         let _ = job.answer.send(Ok(issued)); // Its caller may have gone; the record stands.
     }
 }

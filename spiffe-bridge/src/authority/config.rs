@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::identity::{SpiffeId, TrustDomain};
 use crate::keys::KeyType;
 
@@ -12,6 +14,8 @@ pub struct Config {
     pub trust_domain: TrustDomain,
     /// The type of the CA keys that init makes. An authority that exists keeps its own.
     pub key_type: KeyType,
+    /// What init makes: a root that signs leaves, or an issuing CA below it too. An authority that exists keeps its own.
+    pub hierarchy: Hierarchy,
     /// How long a new root is valid, from its making. A year.
     pub root_lifetime: Duration,
     /// How long a leaf is valid that asks for nothing else. An hour.
@@ -32,11 +36,34 @@ impl Config {
         Self {
             trust_domain,
             key_type: KeyType::default(),
+            hierarchy: Hierarchy::default(),
             root_lifetime: HOUR * 24 * 365,
             leaf_lifetime: HOUR,
             longest_leaf_lifetime: HOUR * 24,
             backdate: Duration::from_secs(300),
             retention: HOUR * 24 * 7,
+        }
+    }
+}
+
+/// Which CA signs leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hierarchy {
+    /// The root itself.
+    #[default]
+    Root,
+    /// An issuing CA, whose certificate the root signed once; leaves come with it, and the bundle has the root alone.
+    Intermediate,
+}
+
+impl Hierarchy {
+    /// How many CA certificates stand between root and leaf.
+    #[must_use]
+    pub const fn depth(self) -> u8 {
+        match self {
+            Self::Root => 0,
+            Self::Intermediate => 1,
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum InitError {
     #[error("the audit log failed: run init again, it resumes")]
     Audit(#[from] AuditError),
     /// The key manager failed.
-    #[error("the root's key could not be made: run init again, it resumes")]
+    #[error("a CA key could not be made: run init again, it resumes")]
     Key(#[from] KeyError),
     /// The certificate could not be made.
     #[error("the root could not be made: run init again, it resumes")]
@@ -90,16 +90,16 @@ pub enum OpenError {
     #[error("the authority's state cannot be read")]
     State(#[from] StateError),
     /// The key is missing.
-    #[error("the root's key is not available")]
+    #[error("a CA's key is not available")]
     Key(#[from] KeyError),
     /// The key is another one.
-    #[error("key {key} is not the root certificate's: restore keys and store from the same backup")]
+    #[error("key {key} is not its CA certificate's: restore keys and store from the same backup")]
     KeyMismatch {
         /// Its name.
         key: KeyId,
     },
     /// The root certificate is damaged.
-    #[error("the root certificate cannot be used: restore the store from a backup")]
+    #[error("a CA certificate cannot be used: restore the store from a backup")]
     Certificate(#[from] InspectError),
     /// The leaf template is wrong.
     #[error("the leaf template was refused")]
@@ -162,7 +162,7 @@ pub enum SignError {
     #[error("nothing is issued while the audit log fails")]
     Audit(#[from] AuditError),
     /// The key manager failed.
-    #[error("the root's key could not sign")]
+    #[error("the CA's key could not sign")]
     Key(#[source] Arc<KeyError>),
     /// The issuer has ended.
     #[error("the authority has stopped: it is shutting down")]

@@ -11,6 +11,9 @@ use crate::keys::KeyId;
 use crate::store::{Store, Write};
 
 pub(super) const ROOT: &str = "authority/root";
+/// The CA below the root that signs leaves, if there is one. A version that does not know of it signs with the root,
+/// which is good too: the bundle is the same.
+pub(super) const ISSUING: &str = "authority/issuing";
 pub(super) const JOURNAL: &str = "authority/journal";
 /// Reservations: `authority/reserved/<last notAfter, seconds, 16 hex digits>/<random>`, so that the
 /// first to expire stand first.
@@ -23,11 +26,24 @@ pub(super) struct RootRecord {
     pub(super) certificate: Vec<u8>,
 }
 
+/// The active issuing CA.
+pub(super) struct IssuingRecord {
+    pub(super) key: KeyId,
+    pub(super) certificate: Vec<u8>,
+}
+
 /// A step that was begun and is not finished. rotation.md, "Steps".
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Step {
-    PrepareRoot { format: u32, trust_domain: String, key: String },
+    PrepareRoot {
+        format: u32,
+        trust_domain: String,
+        key: String,
+        /// Since format 2, which is written only where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        issuing_key: Option<String>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,11 +56,24 @@ struct RootDocument {
     certificate: String,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IssuingDocument {
+    format: u32,
+    key: String,
+    /// DER, lower-case hexadecimal.
+    certificate: String,
+}
+
 const FORMAT: u32 = 1;
+/// Of a step that makes an issuing CA too: a version that does not know of it holds the step.
+const FORMAT_WITH_ISSUING: u32 = 2;
 
 impl Step {
-    pub(super) fn prepare_root(trust_domain: &str, key: &KeyId) -> Self {
-        Self::PrepareRoot { format: FORMAT, trust_domain: trust_domain.to_owned(), key: key.to_string() }
+    pub(super) fn prepare_root(trust_domain: &str, key: &KeyId, issuing_key: Option<&KeyId>) -> Self {
+        let format = if issuing_key.is_some() { FORMAT_WITH_ISSUING } else { FORMAT };
+        let (trust_domain, key) = (trust_domain.to_owned(), key.to_string());
+        Self::PrepareRoot { format, trust_domain, key, issuing_key: issuing_key.map(ToString::to_string) }
     }
 
     pub(super) fn write(&self) -> Write {
@@ -64,6 +93,22 @@ impl RootRecord {
     }
 }
 
+impl IssuingRecord {
+    pub(super) fn write(&self) -> Write {
+        let certificate = HEXLOWER.encode(&self.certificate);
+        put(ISSUING, &IssuingDocument { format: FORMAT, key: self.key.to_string(), certificate })
+    }
+}
+
+pub(super) fn read_issuing(store: &Store) -> Result<Option<IssuingRecord>, StateError> {
+    let Some((document, _)) = read::<IssuingDocument>(store, ISSUING)? else { return Ok(None) };
+    let certificate = HEXLOWER.decode(document.certificate.as_bytes());
+    match (certificate, document.key.parse(), document.format) {
+        (Ok(certificate), Ok(key), FORMAT) => Ok(Some(IssuingRecord { key, certificate })),
+        _ => Err(StateError::Unknown { key: ISSUING }),
+    }
+}
+
 pub(super) fn read_root(store: &Store) -> Result<Option<(RootRecord, Revision)>, StateError> {
     let Some((document, revision)) = read::<RootDocument>(store, ROOT)? else { return Ok(None) };
     let unknown = StateError::Unknown { key: ROOT };
@@ -76,11 +121,13 @@ pub(super) fn read_root(store: &Store) -> Result<Option<(RootRecord, Revision)>,
 }
 
 pub(super) fn read_step(store: &Store) -> Result<Option<(Step, Revision)>, StateError> {
-    match read(store, JOURNAL)? {
-        Some((Step::PrepareRoot { format, .. }, _)) if format != FORMAT => {
-            Err(StateError::Unknown { key: JOURNAL })
+    let step = read(store, JOURNAL)?;
+    match step {
+        Some((Step::PrepareRoot { format, ref issuing_key, .. }, _)) => {
+            let expected = if issuing_key.is_some() { FORMAT_WITH_ISSUING } else { FORMAT };
+            if format == expected { Ok(step) } else { Err(StateError::Unknown { key: JOURNAL }) }
         }
-        step => Ok(step),
+        None => Ok(None),
     }
 }
 

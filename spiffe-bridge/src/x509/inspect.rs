@@ -94,6 +94,21 @@ pub fn ca(der: &CertificateDer<'_>) -> Result<CaFacts, InspectError> {
     })
 }
 
+/// Whether the CA `issuer` signed `der`: its name and its signature. Nothing else of a path is looked at.
+///
+/// # Errors
+/// [`InspectError`] with what does not fit.
+pub fn signed_by(der: &CertificateDer<'_>, issuer: &CaFacts) -> Result<(), InspectError> {
+    let certificate = parse(der)?;
+    if certificate.issuer().as_raw() != issuer.subject {
+        return Err(InspectError::Lacks { part: "issuer: it names another" });
+    }
+    let (key, signature) = (&issuer.public_key, &certificate.signature_value.data);
+    let scheme = key.key_type().certificate_scheme();
+    key.verify(scheme, certificate.tbs_certificate.as_ref(), signature)
+        .map_err(|_| InspectError::Lacks { part: "signature of its issuer" })
+}
+
 /// Whether `der` can stand as a trust anchor: a CA by its own word, of any key type, that webpki takes.
 /// Whether it is valid now is not asked here: one that has expired only verifies nothing.
 ///

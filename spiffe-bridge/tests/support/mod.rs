@@ -187,11 +187,29 @@ pub(crate) fn openssl(args: &[&str], leaf: &[u8], root: &[u8]) -> (bool, String)
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
+/// Has OpenSSL verify a chain, leaf first, under `root`.
+pub(crate) fn openssl_verify_chain(
+    chain: &[CertificateDer<'_>],
+    root: &[u8],
+    at: Timestamp,
+    purpose: &str,
+) -> (bool, String) {
+    let files = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| std::fs::write(files.path().join(name), text).unwrap();
+    write("root", pem(root));
+    write("leaf", pem(&chain[0]));
+    write("untrusted", chain[1..].iter().map(|der| pem(der)).collect());
+    let mut command = Command::new("openssl");
+    command.args(["verify", "-x509_strict", "-attime", &at.unix_seconds().to_string(), "-purpose", purpose]);
+    if chain.len() > 1 {
+        command.args(["-untrusted", "untrusted"]); // a file without any is an error to it
+    }
+    command.args(["-CAfile", "root", "leaf"]).current_dir(files.path());
+    let output = command.output().expect("these tests need openssl: apt-get install openssl");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
 pub(crate) fn openssl_verify(leaf: &[u8], root: &[u8], at: Timestamp, purpose: &str) -> (bool, String) {
-    let at = at.unix_seconds().to_string();
-    openssl(
-        &["verify", "-x509_strict", "-attime", &at, "-purpose", purpose, "-CAfile", "root", "leaf"],
-        leaf,
-        root,
-    )
+    openssl_verify_chain(&[CertificateDer::from(leaf)], root, at, purpose)
 }
