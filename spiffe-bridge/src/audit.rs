@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::clock::Clock;
 use crate::identity::Revision;
 use crate::store::{Store, StoreError, Transaction, Write};
@@ -60,16 +62,16 @@ impl Log {
     ///
     /// # Errors
     /// [`AuditError::Store`]; the event must then not take effect.
-    pub async fn append(&self, events: Vec<Event>) -> Result<Revision, AuditError> {
+    pub async fn append<D: Serialize>(&self, events: Vec<Event<D>>) -> Result<Revision, AuditError> {
         let writes = self.writes(events);
         Ok(self.store.transact(Transaction { compares: Vec::new(), writes }).await?)
     }
 
     /// The writes that append `events`, to be made part of the caller's own transaction.
     #[must_use]
-    pub fn writes(&self, events: impl IntoIterator<Item = Event>) -> Vec<Write> {
+    pub fn writes<D: Serialize>(&self, events: impl IntoIterator<Item = Event<D>>) -> Vec<Write> {
         let time = self.clock.now();
-        let put = |event: Event| {
+        let put = |event: Event<D>| {
             let sequence = self.next.fetch_add(1, Ordering::Relaxed);
             let record = Record { sequence, time: time.unix_millis(), event };
             Write::Put { key: key_of(sequence), value: record.to_bytes() }

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
-use serde_json::json;
+use serde::Serialize;
 use tracing::Instrument;
 
 use super::{Issued, Job, LeafRequest, Shared, SignError, state, validity};
 use crate::audit::Event;
+use crate::clock::Timestamp;
 use crate::identity::{MAX_ID_BYTES, Revision, Serial, SpiffeId};
 use crate::keys::PublicKey;
 use crate::store::{Compare, Transaction, Write};
@@ -27,11 +28,26 @@ struct Prepared {
     tbs: Vec<u8>,
 }
 
-/// A leaf that may go out, once it is recorded.
+/// A leaf that may go out, once its event is recorded.
 struct Signed {
+    leaf: Certified,
+    event: Event<Particulars>,
+}
+
+struct Certified {
     prepared: Prepared,
     certificate: CertificateDer<'static>,
-    event: Event,
+}
+
+/// What the audit record says of a leaf: with the reservation's TBSCertificate, the signature gives back the
+/// certificate. A type and not a `json!`: there are thousands a second of them.
+#[derive(Serialize)]
+struct Particulars {
+    serial: Serial,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    /// Base64.
+    signature: String,
 }
 
 /// Issues `jobs` and answers each of them.
@@ -55,7 +71,7 @@ pub(super) async fn issue(shared: Arc<Shared>, jobs: Vec<Job>) {
             return refuse_all(&shared, prepared.into_iter().map(|p| p.job), &error);
         }
         metrics::histogram!("countersign_issuer_reserve_seconds").record(started.elapsed());
-        let Some(mut signed) = compute(prepared, {
+        let Some(signed) = compute(prepared, {
             let s = shared.clone();
             move |p| sign_all(&s, p)
         })
@@ -67,13 +83,14 @@ pub(super) async fn issue(shared: Arc<Shared>, jobs: Vec<Job>) {
             return;
         }
         let started = Instant::now();
-        let events =
-            signed.iter_mut().map(|s| std::mem::replace(&mut s.event, Event::new("", "", json!(null))));
-        let recorded = shared.log.append(events.collect()).await;
+        let (signed, events): (Vec<_>, Vec<_>) = signed.into_iter().map(|s| (s.leaf, s.event)).unzip();
+        let recorded = shared.log.append(events).await;
         metrics::histogram!("countersign_issuer_record_seconds").record(started.elapsed());
         match recorded {
             Ok(revision) => answer_all(&shared, signed, revision),
-            Err(error) => refuse_all(&shared, signed.into_iter().map(|s| s.prepared.job), &error.into()),
+            Err(error) => {
+                refuse_all(&shared, signed.into_iter().map(|leaf| leaf.prepared.job), &error.into())
+            }
         }
     }
     .instrument(span)
@@ -171,7 +188,7 @@ fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<Signed> {
         Ok(signature) => {
             let certificate = assemble(&prepared.tbs, signer, &signature);
             let event = issued(&prepared, &signature);
-            Some(Signed { prepared, certificate, event })
+            Some(Signed { leaf: Certified { prepared, certificate }, event })
         }
         Err(error) => {
             refuse(shared, prepared.job, error.into());
@@ -181,25 +198,21 @@ fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<Signed> {
     prepared.into_iter().filter_map(sign).collect()
 }
 
-/// The audit record: with the reservation's TBSCertificate, the signature gives back the certificate.
-fn issued(prepared: &Prepared, signature: &[u8]) -> Event {
-    let detail = json!({
-        "serial": prepared.serial,
-        "not_before": prepared.validity.not_before,
-        "not_after": prepared.validity.not_after,
-        "signature": BASE64.encode(signature),
-    });
-    Event::new("svid.issued", prepared.job.request.spiffe_id.to_string(), detail)
+fn issued(prepared: &Prepared, signature: &[u8]) -> Event<Particulars> {
+    let Validity { not_before, not_after } = prepared.validity;
+    let (serial, signature) = (prepared.serial.clone(), BASE64.encode(signature));
+    let particulars = Particulars { serial, not_before, not_after, signature };
+    Event::new("svid.issued", prepared.job.request.spiffe_id.to_string(), particulars)
 }
 
-fn answer_all(shared: &Shared, signed: Vec<Signed>, revision: Revision) {
+fn answer_all(shared: &Shared, signed: Vec<Certified>, revision: Revision) {
     let count = signed.len() as u64;
     shared.issued.fetch_add(count, Ordering::Relaxed);
     metrics::counter!("countersign_svids_issued_total", "kind" => "x509").increment(count);
     if shared.last_error.load().is_some() {
         shared.last_error.store(None);
     }
-    for Signed { prepared: Prepared { job, serial, validity, .. }, certificate, .. } in signed {
+    for Certified { prepared: Prepared { job, serial, validity, .. }, certificate } in signed {
         let Validity { not_before, not_after } = validity;
         tracing::debug!(spiffe_id = %job.request.spiffe_id, %serial, %not_after, "issued");
         let chain = std::iter::once(certificate).chain(shared.signer.chain.iter().cloned()).collect();

@@ -11,10 +11,11 @@ use super::{IssuerError, Job, Shared, batch, state};
 use crate::identity::TrustBundle;
 use crate::store::{StoreError, Transaction, Write};
 
-/// The most leaves in a batch: one reservation, one fsync. More would only make the first wait.
-pub(super) const BATCH: usize = 512;
-/// The batches in flight: one being signed, one being reserved, one being recorded.
-const IN_FLIGHT: usize = 3;
+/// The most leaves in a batch: one reservation, one fsync. More would only make the first wait, and leave the
+/// processors without work while the disk has it.
+pub(super) const BATCH: usize = 256;
+/// The batches in flight: two being signed, one being reserved, one being recorded.
+const IN_FLIGHT: usize = 4;
 /// How often expired reservations are looked for, and how soon again while there are more.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const PRUNE_AGAIN: Duration = Duration::from_secs(1);

@@ -1,6 +1,7 @@
 //! The entries of one moment, and which of them a set of selectors matches.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use super::{DEFAULT_PROFILE, Entry, Profile, Terms};
@@ -99,8 +100,7 @@ impl EntryIndex {
     #[must_use]
     pub fn new(revision: Revision, entries: impl IntoIterator<Item = Arc<Entry>>) -> Self {
         let mut entries: Vec<_> = entries.into_iter().collect();
-        // Files are mostly in order already: a stable sort merges their runs.
-        entries.sort_by(|a, b| (&a.spiffe_id, &a.id, &a.source).cmp(&(&b.spiffe_id, &b.id, &b.source)));
+        sort(&mut entries);
         entries.dedup_by(|later, first| later.id == first.id);
         let mut uses: HashMap<&Selector, usize> = HashMap::new();
         for selector in entries.iter().flat_map(|entry| &entry.selectors) {
@@ -112,18 +112,19 @@ impl EntryIndex {
         let mut peers: HashMap<_, Vec<_>> = HashMap::new();
         for (n, entry) in entries.iter().enumerate() {
             if let Some(anchor) = entry.selectors.iter().min_by(rarest) {
-                anchors.entry(anchor.clone()).or_default().push(n);
+                push(&mut anchors, anchor, n);
             }
-            entry.peers.iter().for_each(|peer| peers.entry(peer.clone()).or_default().push(n));
+            entry.peers.iter().for_each(|peer| push(&mut peers, peer, n));
             let needs = asked_by(entry);
             let plain = entry.selectors.iter().filter(|s| Needs::of(s).is_none());
             match plain.min_by(rarest) {
                 _ if needs.is_none() => {}
-                Some(anchor) => costly.entry(anchor.clone()).or_default().push(n),
+                Some(anchor) => push(&mut costly, anchor, n),
                 None => always = always.or(needs),
             }
         }
-        let named = entries.iter().map(|entry| entry.profile.clone()).collect();
+        let named: BTreeSet<&Option<String>> = entries.iter().map(|entry| &entry.profile).collect();
+        let named = named.into_iter().cloned().collect();
         let (federated, profiles) = Default::default();
         Self { revision, entries, anchors, costly, always, peers, federated, profiles, named }
     }
@@ -187,6 +188,12 @@ impl EntryIndex {
         self.entries.iter()
     }
 
+    /// The entries that give `id`, by entry id.
+    pub fn giving<'i>(&'i self, id: &'i SpiffeId) -> impl Iterator<Item = &'i Arc<Entry>> {
+        let first = self.entries.partition_point(|entry| entry.spiffe_id < *id);
+        self.entries.iter().skip(first).take_while(move |entry| entry.spiffe_id == *id)
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -216,6 +223,20 @@ impl EntryIndex {
         let has = |s: &Selector| selectors.contains(s) || !Needs::of(s).is_none();
         let matching = found.filter(|entry| entry.selectors.iter().all(has));
         matching.map(|entry| asked_by(entry)).fold(self.always, Needs::or)
+    }
+}
+
+/// Brings entries into the order of the index. What is mostly in order, as lists are that were sorted before, costs one
+/// look: a stable sort merges its runs.
+pub(super) fn sort(entries: &mut [Arc<Entry>]) {
+    entries.sort_by(|a, b| (&a.spiffe_id, &a.id, &a.source).cmp(&(&b.spiffe_id, &b.id, &b.source)));
+}
+
+/// Most keys are there already: they are not copied for each entry.
+fn push<K: Clone + Eq + Hash>(map: &mut HashMap<K, Vec<usize>>, key: &K, n: usize) {
+    match map.get_mut(key) {
+        Some(list) => list.push(n),
+        None => drop(map.insert(key.clone(), vec![n])),
     }
 }
 

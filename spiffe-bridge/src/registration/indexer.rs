@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::EntryIndex;
+use super::index::{self, EntryIndex};
 use super::stored::{self, Form, StoredError};
 use crate::identity::{Revision, TrustBundle, TrustDomain};
 use crate::store::{Changes, Store, StoreError, Stored, Watch};
@@ -81,7 +81,7 @@ impl Indexer {
         for (key, value) in self.store.list(stored::ALL)? {
             self.revision = self.revision.max(value.revision);
             let Some(file) = stored::file_of(&key) else { continue };
-            files.insert(file.clone(), stored::decode(&value.value, &file)?);
+            files.insert(file.clone(), sorted(stored::decode(&value.value, &file)?));
         }
         self.files = files;
         Ok(())
@@ -96,7 +96,7 @@ impl Indexer {
             return;
         };
         match stored::decode(&value.value, &file) {
-            Ok(form) => drop(self.files.insert(file, form)),
+            Ok(form) => drop(self.files.insert(file, sorted(form))),
             Err(error) => tracing::error!(%error, "entries are kept as they were"),
         }
     }
@@ -121,4 +121,10 @@ impl Indexer {
         metrics::gauge!("countersign_entries").set(index.len() as f64);
         self.index.send_replace(Arc::new(index));
     }
+}
+
+/// A form in the order of the index, which is made anew with each change: only the file that changed is sorted then.
+fn sorted(mut form: Form) -> Form {
+    index::sort(&mut form.entries);
+    form
 }

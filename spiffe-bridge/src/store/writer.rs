@@ -24,8 +24,8 @@ pub(super) struct Job {
 
 type Values<'t> = Table<'t, &'static [u8], (u64, &'static [u8])>;
 
-/// What became of one transaction of a batch that was committed.
-type Verdict = Result<(Revision, Vec<Change>), Compare>;
+/// What became of one transaction of a batch that was committed: the revision at which it holds, or what does not.
+type Verdict = Result<Revision, Compare>;
 
 /// Writes what [`Store::transact`](super::Store::transact) asks for.
 pub struct Writer {
@@ -86,16 +86,15 @@ impl Writer {
         metrics::counter!("countersign_store_transactions_total").increment(batch.len() as u64);
         let mut answers = Vec::with_capacity(batch.len());
         let mut newest = *self.revision.borrow();
-        for (job, verdict) in batch.into_iter().zip(verdicts) {
-            let answer =
-                verdict.map_err(|compare| StoreError::Conflict { compare }).map(|(revision, changes)| {
-                    if !changes.is_empty() {
-                        self.history.push(revision, changes);
-                        newest = revision;
-                    }
-                    revision
-                });
-            answers.push((job.answer, answer));
+        for (Job { transaction, answer }, verdict) in batch.into_iter().zip(verdicts) {
+            if let Ok(revision) = &verdict
+                && !transaction.writes.is_empty()
+            {
+                newest = *revision;
+                // Moved and not copied: most of it nobody follows.
+                self.history.push(newest, changes(transaction.writes, newest));
+            }
+            answers.push((answer, verdict.map_err(|compare| StoreError::Conflict { compare })));
         }
         if newest != *self.revision.borrow() {
             self.revision.send_replace(newest);
@@ -117,10 +116,11 @@ impl Writer {
             for job in jobs {
                 verdicts.push(match first_that_fails(&values, &job.compares)? {
                     Some(compare) => Err(compare.clone()),
-                    None if job.writes.is_empty() => Ok((revision, Vec::new())),
+                    None if job.writes.is_empty() => Ok(revision),
                     None => {
                         revision = Revision(revision.0 + 1);
-                        Ok((revision, apply(&mut values, &job.writes, revision)?))
+                        apply(&mut values, &job.writes, revision)?;
+                        Ok(revision)
                     }
                 });
             }
@@ -162,19 +162,25 @@ fn first_that_fails<'c>(
     Ok(None)
 }
 
-fn apply(values: &mut Values<'_>, writes: &[Write], revision: Revision) -> Result<Vec<Change>, redb::Error> {
-    let mut changes = Vec::with_capacity(writes.len());
+fn apply(values: &mut Values<'_>, writes: &[Write], revision: Revision) -> Result<(), redb::Error> {
     for write in writes {
         match write {
             Write::Put { key, value } => {
                 values.insert(key.as_slice(), (revision.0, value.as_slice()))?;
-                changes.push((key.clone(), Some(Stored { value: value.clone(), revision })));
             }
             Write::Delete { key } => {
                 values.remove(key.as_slice())?;
-                changes.push((key.clone(), None));
             }
         }
     }
-    Ok(changes)
+    Ok(())
+}
+
+/// What the history tells of `writes`.
+fn changes(writes: Vec<Write>, revision: Revision) -> Vec<Change> {
+    let change = |write| match write {
+        Write::Put { key, value } => (key, Some(Stored { value, revision })),
+        Write::Delete { key } => (key, None),
+    };
+    writes.into_iter().map(change).collect()
 }

@@ -82,6 +82,8 @@ fn round(
     let mut next = Files::new();
     let mut faults = Vec::new();
     let mut owners = Owners::default();
+    // As many as before, mostly.
+    owners.entries.reserve(accepted.values().map(|form| form.entries.len()).sum());
     for (file, found) in found {
         let form = match found {
             Found::Documents(_) if waiting.contains_key(file) => None,

@@ -1,6 +1,6 @@
 //! Identities: adopted from the cache, issued, renewed, tried again, dropped with their entry.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
@@ -135,8 +135,8 @@ impl State {
     /// at once. Says which, so that their records can go too.
     pub(super) fn drop_unwanted(&mut self, changed: &[(Arc<Entry>, Spec)]) -> Vec<Spec> {
         let mut gone: BTreeSet<Spec> = changed.iter().map(|(_, spec)| spec.clone()).collect();
-        let ids: HashSet<&SpiffeId> = changed.iter().map(|(entry, _)| &entry.spiffe_id).collect();
-        for entry in self.index.entries().filter(|entry| ids.contains(&entry.spiffe_id)) {
+        let ids: BTreeSet<&SpiffeId> = changed.iter().map(|(entry, _)| &entry.spiffe_id).collect();
+        for entry in ids.into_iter().flat_map(|id| self.index.giving(id)) {
             gone.remove(&Spec::of(entry, &self.index));
         }
         for spec in &gone {

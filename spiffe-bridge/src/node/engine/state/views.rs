@@ -170,6 +170,7 @@ fn changed_entries(before: &EntryIndex, after: &EntryIndex) -> Vec<(Arc<Entry>, 
             (None, None) => return changed,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) if Arc::ptr_eq(a, b) => Ordering::Equal, // of a file that did not change
             (Some(a), Some(b)) => (&a.spiffe_id, &a.id).cmp(&(&b.spiffe_id, &b.id)),
         };
         let gone = if order.is_le() { old.next() } else { None };
