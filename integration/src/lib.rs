@@ -10,6 +10,7 @@
 //! sds        a client of SDS, to hold an SVID      stranger  those who must not get in
 //! outside    a server that is not of the mesh
 //! namespace  a network of its own, for what needs one
+//! podman     containers of the test's own
 //! mesh       all of it: two services, each with its sidecar
 //! demo       shows that in a terminal
 //! ```
@@ -24,6 +25,7 @@ pub mod load;
 pub mod mesh;
 pub mod namespace;
 pub mod outside;
+pub mod podman;
 pub mod poll;
 pub mod ports;
 pub mod process;

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::config::core::v3::{DataSource, Node};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use hyper_util::rt::TokioIo;
 use prost::Message;
@@ -57,6 +57,35 @@ async fn first(socket: &Path, name: &str) -> Result<Secret> {
         .context("the stream ended")?;
     let resource = answer.resources.first().context("an empty answer")?;
     Ok(Secret::decode(resource.value.as_slice())?)
+}
+
+/// Follows `names` over one delta stream, and tells of each whenever it comes (`true`) or is found not to be there.
+///
+/// # Errors
+/// The stream ends, which is what ends it.
+pub async fn follow(socket: &Path, names: &[&str], mut tell: impl FnMut(&str, bool)) -> Result<()> {
+    let mut client = SecretDiscoveryServiceClient::new(connect(socket).await?);
+    let request = DeltaDiscoveryRequest {
+        node: Some(Node { id: "a test".into(), ..Node::default() }),
+        resource_names_subscribe: names.iter().map(ToString::to_string).collect(),
+        type_url: SECRET.into(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    let (sender, requests) = tokio::sync::mpsc::channel(8);
+    sender.send(request).await?;
+    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let mut answers = client.delta_secrets(requests).await?.into_inner();
+    loop {
+        let answer = answers.message().await?.context("the server ended the stream")?;
+        answer.resources.iter().for_each(|resource| tell(&resource.name, true));
+        answer.removed_resources.iter().for_each(|name| tell(name, false));
+        let ack = DeltaDiscoveryRequest {
+            type_url: SECRET.into(),
+            response_nonce: answer.nonce,
+            ..DeltaDiscoveryRequest::default()
+        };
+        sender.send(ack).await?;
+    }
 }
 
 /// A channel to the socket.

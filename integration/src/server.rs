@@ -26,11 +26,13 @@ pub struct Options {
     pub leaf_lifetime: Option<String>,
     /// `renewal.at`: at which part of its life an SVID is renewed.
     pub renew_at: Option<f64>,
+    /// More of the configuration, as YAML.
+    pub more: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { trust_domain: "example.org".into(), leaf_lifetime: None, renew_at: None }
+        Self { trust_domain: "example.org".into(), leaf_lifetime: None, renew_at: None, more: String::new() }
     }
 }
 
@@ -182,5 +184,6 @@ fn config(options: &Options) -> Option<String> {
         // The spread must fit below it.
         text += &format!("renewal:\n  at: {at}\n  spread: {}\n", at / 5.0);
     }
+    text += &options.more;
     (!text.is_empty()).then_some(text)
 }

@@ -4,6 +4,7 @@
 //! inside is hashed again here, once, and then known by a stamp and its size. A lock file lets test
 //! binaries that start together fetch once.
 
+pub mod apt;
 mod debian;
 pub mod network;
 mod pip;

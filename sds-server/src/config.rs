@@ -4,12 +4,14 @@
 //! defaults depend on. Each section is the configuration of the module whose work it is. Every key stands in
 //! docs/configuration.md; a test holds that. Nothing here is secret; what becomes so must print redacted.
 
+mod attestors;
 mod file;
 mod places;
 mod sections;
 mod settings;
 pub mod surroundings;
 
+pub use attestors::Attestors;
 pub use file::{File, FileError};
 pub use places::Environment;
 pub use sections::{Authority, Renewal};

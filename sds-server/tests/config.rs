@@ -113,6 +113,9 @@ fn values_that_do_not_fit_together_are_refused_with_advice() {
     check("renewal: {at: 1.0}", "renewal.at: 1 is not between");
     check("renewal: {at: .nan}", "renewal.at:");
     check("renewal: {at: 0.9, spread: 0.1}", "renewal.spread: 0.1 is too wide");
+    check("attestors: {deadline: 2m}", "attestors.deadline: it must be between");
+    check("attestors: {keep: 1s}", "attestors.keep: it must not be shorter");
+    check("attestors: {docker: {sockets: [docker.sock]}}", "attestors.docker.sockets: give absolute");
     check("limits: {connections: 0}", "limits.connections: 0 would");
     check("sds: {names: 0}", "sds.names: 0 would");
     check("sds: {message_bytes: 1}", "sds.message_bytes: it must be between");

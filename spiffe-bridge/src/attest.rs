@@ -6,6 +6,8 @@
 //! - Ids that the kernel cannot map (65534), and pid 0, are never evidence.
 //! - What cannot be read is unknown, which is an error, and never a missing selector that another
 //!   entry could build on: entries only ever ask for selectors, not for their absence.
+//! - What a service of the machine says (a container runtime) is bound to the process by the kernel: by where the
+//!   process stands, and where the one stands that the service speaks of (`workload`).
 //! - Interpreters, and a debugger of the same user, defeat `path` and `sha256`: they are hardening
 //!   and not identity. rotation.md, "Who is calling, the fine print".
 
@@ -15,22 +17,28 @@ use std::time::{Duration, Instant};
 use crate::identity::SelectorSet;
 use crate::registration::Needs;
 
+pub mod cgroup;
+pub mod container;
 mod executable;
+mod http;
 mod key;
 mod limitation;
 mod names;
 mod proc;
 mod process;
 mod remote;
+mod services;
 pub mod workload;
 
 pub use key::{NotAKey, ProcessKey};
 pub use limitation::Limitation;
 pub use process::Process;
 pub use remote::{AuthoritiesError, RemoteError, RemotePeer, RemoteTrust};
+pub use services::{Config, Evidence, Patience, Service, ServiceStatus};
 
 use executable::Hashes;
 use proc::{Credentials, Image, Namespaces};
+use services::Services;
 
 /// So long may a living process that cannot be looked into keep the selectors that it had.
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
@@ -40,6 +48,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 pub struct Attestor {
     own: Option<Namespaces>,
     hashes: Hashes,
+    services: Services,
 }
 
 /// What was seen of a process, and by what it is known that this still holds.
@@ -53,6 +62,7 @@ pub struct Attestation {
     pub missing: Vec<Missing>,
     credentials: Credentials,
     image: Image,
+    evidence: Evidence,
     began: Instant,
     /// Milliseconds from `began` to the last time that everything could be looked at.
     seen: AtomicU64,
@@ -125,18 +135,23 @@ pub enum Changed {
     /// It has another user, group or supplementary groups.
     #[error("has changed its credentials since")]
     Credentials,
+    /// It stands in another cgroup, by which its container or unit was known.
+    #[error("was moved to another cgroup since")]
+    Moved,
 }
 
 impl Attestor {
     /// An attestor, and what it will not be able to see, to be told at start.
     #[must_use]
-    pub fn new() -> (Self, Vec<Limitation>) {
+    pub fn new(config: Config) -> (Self, Vec<Limitation>) {
         let own = proc::namespaces(std::process::id());
         let limitations = limitation::find(own.as_ref().ok());
-        (Self { own: own.ok(), hashes: Hashes::default() }, limitations)
+        let services = Services::new(config);
+        (Self { own: own.ok(), hashes: Hashes::default(), services }, limitations)
     }
 
-    /// Looks at a process. Blocks where [`Needs::may_block`]: on the system's databases, and to hash.
+    /// Looks at a process, with what the kernel tells. Blocks where [`Needs::may_block`]: on the system's databases,
+    /// and to hash.
     ///
     /// # Errors
     /// [`AttestError`] if the process is not, or no longer, who connected, or cannot be looked at.
@@ -158,7 +173,30 @@ impl Attestor {
         }
         process.alive()?;
         let (began, seen) = (Instant::now(), AtomicU64::new(0));
-        Ok(Attestation { selectors, needs, missing, credentials, image, began, seen })
+        let evidence = Evidence::default();
+        Ok(Attestation { selectors, needs, missing, credentials, image, evidence, began, seen })
+    }
+
+    /// Asks the services that `needs` names what they know of a process. `before` is what they said earlier of the
+    /// same one: it stays good for a bounded time where one does not answer.
+    ///
+    /// # Errors
+    /// [`AttestError`] if the process is gone, was moved meanwhile, or cannot be looked at. That a service fails is
+    /// no error: [`Evidence::unseen`].
+    pub async fn ask(
+        &self,
+        process: &Process,
+        needs: Needs,
+        before: Option<&Evidence>,
+        patience: Patience,
+    ) -> Result<Evidence, AttestError> {
+        self.services.ask(process, needs, before, patience).await
+    }
+
+    /// How the services stand that were asked so far.
+    #[must_use]
+    pub fn services(&self) -> Vec<ServiceStatus> {
+        self.services.status()
     }
 
     /// Whether an attestation still holds. Cheap: a few reads from /proc.
@@ -182,6 +220,12 @@ impl Attestor {
             Ok(now) => (now == attestation.image, true),
             Err(error) => settle(error).map(|_| (true, false))?,
         };
+        let moved = match &attestation.evidence.cgroups {
+            Some(before) => {
+                process.cgroups().map(|now| now != *before).or_else(|e| settle(e).map(|_| false))?
+            }
+            None => false,
+        };
         // Last: if it lives now, then what was read was read of it.
         process.alive().or_else(|e| settle(e).map(drop))?;
         if !credentials {
@@ -189,6 +233,9 @@ impl Attestor {
         }
         if !image {
             return Err(Changed::Executed);
+        }
+        if moved {
+            return Err(Changed::Moved);
         }
         if readable {
             attestation.mark_seen();
@@ -203,6 +250,20 @@ impl Attestor {
 }
 
 impl Attestation {
+    /// The same with what the services said of the same process.
+    #[must_use]
+    pub fn with(mut self, evidence: Evidence) -> Self {
+        self.selectors.extend(evidence.selectors().cloned());
+        self.evidence = evidence;
+        self
+    }
+
+    /// What the services said.
+    #[must_use]
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
     fn mark_seen(&self) {
         let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.seen.store(millis, Ordering::Relaxed);

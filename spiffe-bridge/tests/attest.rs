@@ -12,11 +12,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use spiffe_bridge::attest::{AttestError, Attestation, Attestor, Changed, Limitation, Missing, Process};
+use spiffe_bridge::attest::{
+    AttestError, Attestation, Attestor, Changed, Config, Limitation, Missing, Process,
+};
 use spiffe_bridge::registration::Needs;
 
 const ALL: Needs = Needs::ALL;
-const NONE: Needs = Needs { path: false, sha256: false, names: false, certificate: false };
+const NONE: Needs = Needs::NONE;
 
 /// A child that says that it is there, then waits for a line; killed when dropped.
 struct Running(Child);
@@ -88,7 +90,7 @@ fn helper_process() {
         assert_eq!(unsafe { libc::setgroups(0, std::ptr::null()) }, 0);
         wait();
     } else if let Some(pid) = role.strip_prefix("attest ") {
-        let (attestor, limitations) = Attestor::new();
+        let (attestor, limitations) = Attestor::new(Config::default());
         assert_eq!(limitations, [Limitation::OwnProcessesOnly]);
         let other = Process::from_peer(pid.parse().unwrap(), 0, 0, None).unwrap();
         assert!(matches!(attestor.attest(&other, NONE), Err(AttestError::Unknown { .. })));
@@ -99,7 +101,7 @@ fn helper_process() {
 }
 
 fn attestor() -> Attestor {
-    let (attestor, limitations) = Attestor::new();
+    let (attestor, limitations) = Attestor::new(Config::default());
     let hindering = |l: &&Limitation| !matches!(l, Limitation::PidNamespace | Limitation::UserNamespace);
     assert_eq!(limitations.iter().find(hindering), None, "run these tests as root");
     attestor

@@ -16,7 +16,7 @@ use spiffe_bridge::node::{self, Caller, CallerTask, EndReason, Node, SealingKey,
 use spiffe_bridge::registration::document::Content;
 use spiffe_bridge::registration::{Entry, EntryIndex, document};
 use spiffe_bridge::x509::inspect;
-use spiffe_bridge::{audit, store};
+use spiffe_bridge::{attest, audit, store};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -121,7 +121,7 @@ impl Bench {
         let process = waiter.process();
         let caller = Caller::local(1, process.pid, process.uid, process.gid);
         let (sessions, session) = Session::channel(caller);
-        let (attestor, _) = Attestor::new();
+        let (attestor, _) = Attestor::new(attest::Config::default());
         let task = CallerTask::new(process, Arc::new(attestor), self.node.clone(), sessions);
         tokio::spawn(task.run(CancellationToken::new()));
         Attached { state: session.state(), session }

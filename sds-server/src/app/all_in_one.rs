@@ -68,7 +68,7 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
         let readiness = Readiness::new();
         let starting = readiness.guard("entries");
         let streams = StreamRegistry::default();
-        let attestor = attestor();
+        let attestor = attestor(&settings);
         let parts = Parts {
             settings: settings.clone(),
             authority,
@@ -131,8 +131,8 @@ fn bind(
     Ok((Listener::bind(&settings.socket, 0o666)?, admin))
 }
 
-fn attestor() -> Arc<Attestor> {
-    let (attestor, limitations) = Attestor::new();
+fn attestor(settings: &Settings) -> Arc<Attestor> {
+    let (attestor, limitations) = Attestor::new(settings.attestors());
     for limitation in limitations {
         tracing::warn!(%limitation, "the server cannot see everything");
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use spiffe_bridge::attest::{AttestError, Attestation, Attestor, Changed, Process};
+use spiffe_bridge::attest::{AttestError, Attestation, Attestor, Changed, Patience, Process};
 use spiffe_bridge::identity::{Selector, SelectorSet};
 use spiffe_bridge::registration::{Entry, EntryIndex, Needs};
 
@@ -14,18 +14,24 @@ const NEAREST: usize = 20;
 /// More identities than a process ever has; a mistaken entry that matches all must not make the answer endless.
 const MATCHES: usize = 1000;
 
-/// Looks at the process `pid`, at all that can be seen of it, and lays it beside the entries of `index`. Blocks.
+/// Looks at the process `pid`, at all that can be seen of it, and lays it beside the entries of `index`.
 ///
 /// A process that cannot be attested is explained too: by the reason.
 ///
 /// # Errors
 /// A text for the operator, if there is no such process.
-pub(super) fn explain(attestor: &Attestor, index: &EntryIndex, pid: u32) -> Result<Explained, String> {
-    let attested = Process::by_pid(pid).and_then(|process| attestor.attest(&process, Needs::ALL));
-    match attested {
-        Ok(Attestation { selectors, missing, .. }) => {
-            let unseen = missing.iter().map(ToString::to_string).collect();
-            Ok(Explained { unseen, ..compare(index.entries(), &selectors, pid) })
+pub(super) async fn explain(
+    attestor: Arc<Attestor>,
+    index: &EntryIndex,
+    pid: u32,
+) -> Result<Explained, String> {
+    match look(attestor, pid).await {
+        Ok(attestation) => {
+            let kernel = attestation.missing.iter().map(|why| format!("unix: {why}"));
+            let services =
+                attestation.evidence().unseen().map(|(who, why)| format!("{}: {why}", who.as_str()));
+            let unseen = kernel.chain(services).collect();
+            Ok(Explained { unseen, ..compare(index.entries(), &attestation.selectors, pid) })
         }
         Err(AttestError::NotVisible | AttestError::Changed(Changed::Exited)) => Err(format!(
             "no process {pid} is visible to the server: give its number as the server's host has it"
@@ -36,6 +42,17 @@ pub(super) fn explain(attestor: &Attestor, index: &EntryIndex, pid: u32) -> Resu
             Ok(Explained { pid, unseen: vec![refused], ..Explained::default() })
         }
     }
+}
+
+async fn look(attestor: Arc<Attestor>, pid: u32) -> Result<Attestation, AttestError> {
+    let process = Process::by_pid(pid)?;
+    let (kernel, its) = (attestor.clone(), process.clone());
+    // A large executable is hashed, and names may be asked of a server.
+    let blocking = tokio::task::spawn_blocking(move || kernel.attest(&its, Needs::ALL));
+    let (attested, asked) =
+        tokio::join!(blocking, attestor.ask(&process, Needs::ALL, None, Patience::HeldUp));
+    let attestation = attested.unwrap_or(Err(AttestError::NotVisible))?;
+    Ok(attestation.with(asked?))
 }
 
 /// Decides which of `entries` a process with `selectors` matches, and which it nearly does: fewest missing
@@ -57,14 +74,15 @@ fn compare<'e>(
         }
     }
     near.sort_by_key(|(missing, common, _)| (*missing, *common));
+    let shown = Shown::new(selectors, near.iter().map(|(_, _, entry)| *entry).chain(matches.iter().copied()));
     Explained {
         pid,
-        selectors: texts(selectors),
+        selectors: selectors.iter().map(|selector| shown.text(selector)).collect(),
         unseen: Vec::new(),
         matches_total: matches.len(),
         matches: matches.into_iter().take(MATCHES).map(|entry| matching(entry)).collect(),
         near_total: near.len(),
-        near: near.into_iter().take(NEAREST).map(|(_, _, entry)| nearly(entry, selectors)).collect(),
+        near: near.into_iter().take(NEAREST).map(|(_, _, entry)| nearly(entry, &shown)).collect(),
     }
 }
 
@@ -76,7 +94,30 @@ fn matching(entry: &Entry) -> Matching {
     }
 }
 
-fn nearly(entry: &Entry, selectors: &SelectorSet) -> Near {
+/// The selectors of a process as they are told: the environment of a container may hold its passwords, so that a
+/// variable's value is told only where an entry names it.
+struct Shown<'s> {
+    selectors: &'s SelectorSet,
+    named: BTreeSet<&'s Selector>,
+}
+
+impl<'s> Shown<'s> {
+    fn new(selectors: &'s SelectorSet, entries: impl Iterator<Item = &'s Arc<Entry>>) -> Self {
+        Self { selectors, named: entries.flat_map(|entry| &entry.selectors).collect() }
+    }
+
+    fn text(&self, selector: &Selector) -> String {
+        match selector.as_str().split_once('=') {
+            Some((name, _)) if name.starts_with("docker:env:") && !self.named.contains(selector) => {
+                format!("{name}=…")
+            }
+            _ => selector.to_string(),
+        }
+    }
+}
+
+fn nearly(entry: &Entry, shown: &Shown<'_>) -> Near {
+    let selectors = shown.selectors;
     let missing: SelectorSet = entry.selectors.difference(selectors).cloned().collect();
     let keys: BTreeSet<_> = missing.iter().map(key).collect();
     // A process may be in thousands of groups; all of them say less than the list of its selectors.
@@ -84,16 +125,23 @@ fn nearly(entry: &Entry, selectors: &SelectorSet) -> Near {
     let instead = selectors.iter().filter(|selector| keys.contains(&key(selector))).filter(is_single);
     Near {
         spiffe_id: entry.spiffe_id.to_string(),
-        instead: instead.map(ToString::to_string).collect(),
+        instead: instead.map(|selector| shown.text(selector)).collect(),
         missing: texts(&missing),
         has: texts(entry.selectors.intersection(selectors)),
         source: entry.source.to_string(),
     }
 }
 
-/// `unix` and `uid` of `unix:uid:1001`.
-fn key(selector: &Selector) -> (&str, &str) {
-    (selector.kind(), selector.value().split(':').next().unwrap_or_default())
+/// What a selector is about, without its value: `unix:uid` of `unix:uid:1001`, `docker:label:app` of
+/// `docker:label:app:web`.
+fn key(selector: &Selector) -> &str {
+    let text = selector.as_str();
+    let (parts, end) = match selector.value().split(':').next() {
+        Some("label") => (3, ':'),
+        Some("env") => (1, '='),
+        _ => (2, ':'),
+    };
+    text.match_indices(end).nth(parts - 1).and_then(|(at, _)| text.get(..at)).unwrap_or(text)
 }
 
 fn texts<'s>(selectors: impl IntoIterator<Item = &'s Selector>) -> Vec<String> {

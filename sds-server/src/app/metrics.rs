@@ -17,6 +17,7 @@ use Kind::{Counter, Gauge, Histogram};
 type Row = (&'static str, Kind, Option<(&'static str, &'static [&'static str])>, &'static str);
 
 const PROTOCOLS: Option<(&str, &[&str])> = Some(("protocol", &["sotw", "delta"]));
+const ATTESTORS: Option<(&str, &[&str])> = Some(("attestor", &["docker"]));
 
 #[rustfmt::skip]
 const METRICS: &[Row] = &[
@@ -56,6 +57,10 @@ const METRICS: &[Row] = &[
      "Workload API calls and streams that were refused or ended by the server, by reason."),
     ("countersign_issuances_total", Counter, Some(("outcome", &["issued", "failed"])),
      "SVIDs that the node asked for, by what came of it."),
+    ("countersign_attestor_failures_total", Counter, ATTESTORS,
+     "Questions about callers that a service of the machine did not answer."),
+    ("countersign_attestor_failing", Gauge, ATTESTORS,
+     "1 while the service does not answer: its selectors are unknown."),
     ("countersign_node_identities", Gauge, None,
      "Identities that the node holds in memory."),
     ("countersign_node_views", Gauge, None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::future::FutureExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
-use spiffe_bridge::attest::Attestor;
+use spiffe_bridge::attest::{Attestor, ServiceStatus};
 use spiffe_bridge::authority::Authority;
 use spiffe_bridge::clock::duration;
 use spiffe_bridge::node::Node;
@@ -67,6 +67,7 @@ impl Parts {
             ("node".to_owned(), value(&*self.node.status())),
             ("entries".to_owned(), value(&*directory)),
             ("trust_domains".to_owned(), json!({ "others": self.index.borrow().federated().len() })),
+            ("attestors".to_owned(), json!(self.attestors())),
             ("profiles".to_owned(), self.profiles()),
             ("streams".to_owned(), json!({ "open": self.streams.count() })),
             (
@@ -119,6 +120,17 @@ impl Parts {
                 "it is tried again by itself; what is valid stays in use",
             );
         }
+        for status in self.attestor.services() {
+            let Some(error) = status.error else { continue };
+            find(
+                format!(
+                    "the attestor {} fails ({} times): {error}",
+                    status.service.as_str(),
+                    status.failures
+                ),
+                "callers go on without its selectors, or with those it gave before; it is asked again by itself",
+            );
+        }
         if authority.root_ends_soon {
             find(
                 format!("the root's life ends at {}", authority.root_not_after),
@@ -150,6 +162,15 @@ impl Parts {
         findings
     }
 
+    /// Of each service that was asked so far, how it stands.
+    fn attestors(&self) -> BTreeMap<&'static str, Value> {
+        let said = |status: &ServiceStatus| match &status.error {
+            None => "well".to_owned(),
+            Some(error) => format!("failing for {} s: {error}", status.failing_for),
+        };
+        self.attestor.services().iter().map(|status| (status.service.as_str(), json!(said(status)))).collect()
+    }
+
     fn entries(&self) -> Entries {
         let problems = self.entries.status().borrow().problems.iter().map(problem).collect();
         let index = self.index.borrow().clone();
@@ -173,9 +194,7 @@ impl Parts {
 
     async fn explain(self, pid: u32) -> Result<Explained, String> {
         let index = self.index.borrow().clone();
-        // All evidence is looked for: a large executable is hashed, and names may be asked of a server.
-        let explained = tokio::task::spawn_blocking(move || explain(&self.attestor, &index, pid)).await;
-        explained.map_err(|_| "the explanation failed: see the log".to_owned())?
+        explain(self.attestor, &index, pid).await
     }
 
     async fn rescan(self, request: Rescan) -> Result<Rescanned, String> {

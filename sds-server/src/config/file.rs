@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Authority, Renewal};
+use super::{Attestors, Authority, Renewal};
 use crate::{endpoint, sds, telemetry, workload_api};
 
 /// More than any configuration has; a mistaken path to a device or an image ends here.
@@ -28,6 +28,8 @@ pub struct File {
     pub authority: Authority,
     /// When SVIDs are renewed.
     pub renewal: Renewal,
+    /// Who is asked about callers.
+    pub attestors: Attestors,
     /// What callers may take.
     pub limits: endpoint::Config,
     /// What SDS clients may make the server keep.

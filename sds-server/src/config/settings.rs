@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
 
-use super::{Authority, Environment, File, Renewal};
+use super::{Attestors, Authority, Environment, File, Renewal};
 use crate::{endpoint, sds, telemetry, workload_api};
 
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
@@ -37,6 +37,8 @@ pub struct Settings {
     pub authority: Authority,
     /// When SVIDs are renewed.
     pub renewal: Renewal,
+    /// Who is asked about callers.
+    pub attestors: Attestors,
     /// What callers may take.
     pub limits: endpoint::Config,
     /// What SDS clients may make the server keep.
@@ -97,6 +99,7 @@ impl Settings {
         }
         file.authority.problems(&mut found);
         file.renewal.problems(&mut found);
+        file.attestors.problems(&mut found);
         limits(&file.limits, &mut found);
         sds_limits(&file.sds, &mut found);
         if file.workload_api.streams < 2 {
@@ -120,6 +123,7 @@ impl Settings {
                 socket,
                 authority: file.authority,
                 renewal: file.renewal,
+                attestors: file.attestors,
                 limits: file.limits,
                 sds: file.sds,
                 workload_api: file.workload_api,
@@ -151,6 +155,12 @@ impl Settings {
     pub fn renewal(&self) -> spiffe_bridge::node::Config {
         let Renewal { at, spread } = self.renewal;
         spiffe_bridge::node::Config { at, spread, ..Default::default() }
+    }
+
+    /// What the library's attestors are told.
+    #[must_use]
+    pub fn attestors(&self) -> spiffe_bridge::attest::Config {
+        self.attestors.library()
     }
 
     /// The socket that the CLI asks.

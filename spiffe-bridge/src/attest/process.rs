@@ -1,17 +1,23 @@
 //! A process at the other end of a connection, held so that its pid cannot come to mean another.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::cgroup::{self, Cgroups};
 use super::proc::{self, Credentials, Image, Namespaces};
 use super::{AttestError, Changed, ProcessKey};
 
 /// What the kernel shows for a user or group that the server's user namespace does not have.
 pub(super) const OVERFLOW_ID: u32 = 65534;
+
+/// Clock ticks in a second, as /proc counts them on every architecture of ours (USER_HZ).
+const TICKS: u64 = 100;
 
 /// A process that connected, as the kernel told. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -109,6 +115,19 @@ impl Process {
         }
         let executable = proc::executable(self.pid).map_err(|e| self.failed("/proc/PID/exe", e))?;
         Ok(Image { executable, layout: stat.layout })
+    }
+
+    /// Where it stands in the cgroup hierarchies now.
+    pub(super) fn cgroups(&self) -> Result<Cgroups, AttestError> {
+        cgroup::of(self.pid).map_err(|e| self.failed("/proc/PID/cgroup", e))
+    }
+
+    /// When it began, by the clock of today; `None` if the kernel does not say.
+    pub(super) fn began(&self) -> Option<SystemTime> {
+        let uptime = fs::read_to_string("/proc/uptime").ok()?;
+        let up = Duration::try_from_secs_f64(uptime.split(' ').next()?.parse().ok()?).ok()?;
+        let at = Duration::from_millis(self.start_time.checked_mul(1000 / TICKS)?);
+        SystemTime::now().checked_sub(up)?.checked_add(at)
     }
 
     pub(super) fn namespaces(&self) -> Result<Namespaces, AttestError> {

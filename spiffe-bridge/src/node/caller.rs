@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::Node;
 use super::session::{EndReason, SessionState, Sessions};
 use super::view::Shown;
-use crate::attest::{AttestError, Attestation, Attestor, Process};
+use crate::attest::{AttestError, Attestation, Attestor, Patience, Process};
 use crate::registration::Needs;
 use crate::roster::HolderKey;
 
@@ -71,7 +71,7 @@ impl CallerTask {
         let mut needs = Needs::default();
         let mut before = None::<Arc<Attestation>>;
         loop {
-            let (attestation, mut view) = match self.attest(needs).await {
+            let (attestation, mut view) = match self.attest(needs, before.as_deref()).await {
                 Ok(attested) => attested,
                 Err(reason) => return reason,
             };
@@ -97,37 +97,67 @@ impl CallerTask {
                 if let Some(update) = shown.update {
                     self.sessions.publish(SessionState::Serving(update));
                 }
-                if view.changed().await.is_err() {
-                    return EndReason::Draining;
+                tokio::select! {
+                    changed = view.changed() => if changed.is_err() { return EndReason::Draining },
+                    () = again(&attestation) => {
+                        // A service that did not answer is asked once more.
+                        needs = attestation.needs;
+                        before = Some(attestation);
+                        break;
+                    }
                 }
             }
         }
     }
 
-    async fn attest(&self, mut needs: Needs) -> Result<(Attestation, watch::Receiver<Shown>), EndReason> {
+    async fn attest(
+        &self,
+        mut needs: Needs,
+        before: Option<&Attestation>,
+    ) -> Result<(Attestation, watch::Receiver<Shown>), EndReason> {
         loop {
-            let attested = if needs.may_block() {
-                let (attestor, process) = (self.attestor.clone(), self.process.clone());
-                let attested = tokio::task::spawn_blocking(move || attestor.attest(&process, needs)).await;
-                attested.map_err(|_| EndReason::NotAttested)?
-            } else {
-                // A few reads of /proc: to hand them to another thread takes longer than to make them.
-                self.attestor.attest(&self.process, needs)
+            // What the services were asked before they are asked again; what is asked for the first time holds it up.
+            let patience = match before.is_some_and(|before| before.needs.covers(needs)) {
+                true => Patience::Background,
+                false => Patience::HeldUp,
             };
-            let attestation = attested.map_err(|error| self.refuse(&error))?;
+            let evidence = before.map(Attestation::evidence);
+            let (attested, asked) =
+                tokio::join!(self.look(needs), self.attestor.ask(&self.process, needs, evidence, patience));
+            let refuse = |error: AttestError| self.refuse(&error);
+            let attestation = attested?.map_err(refuse)?.with(asked.map_err(refuse)?);
             let selectors = Arc::new(attestation.selectors.clone());
             let view = self.node.view(selectors).await.map_err(|_| EndReason::Draining)?;
             let asked = view.borrow().needs;
             if attestation.needs.covers(asked) {
                 return Ok((attestation, view));
             }
-            needs = asked;
+            needs = asked.or(needs);
         }
+    }
+
+    /// What the kernel tells.
+    async fn look(&self, needs: Needs) -> Result<Result<Attestation, AttestError>, EndReason> {
+        if !needs.may_block() {
+            // A few reads of /proc: to hand them to another thread takes longer than to make them.
+            return Ok(self.attestor.attest(&self.process, needs));
+        }
+        let (attestor, process) = (self.attestor.clone(), self.process.clone());
+        let attested = tokio::task::spawn_blocking(move || attestor.attest(&process, needs)).await;
+        attested.map_err(|_| EndReason::NotAttested)
     }
 
     fn refuse(&self, error: &AttestError) -> EndReason {
         let cause = std::error::Error::source(error).map(tracing::field::display);
         tracing::warn!(pid = self.process.pid, uid = self.process.uid, %error, cause, "caller not attested");
         EndReason::of(error)
+    }
+}
+
+/// Returns when the services should be asked again of this process; never if they have said all.
+async fn again(attestation: &Attestation) {
+    match attestation.evidence().again() {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
     }
 }

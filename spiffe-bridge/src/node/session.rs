@@ -24,6 +24,8 @@ pub enum EndReason {
     ProcessExecuted,
     /// The process changed its user, group or supplementary groups.
     CredentialsChanged,
+    /// The process was moved to another cgroup, by which its container or unit was known.
+    ProcessMoved,
     /// The process could not be attested.
     NotAttested,
     /// The certificate of a remote caller has expired.
@@ -40,6 +42,7 @@ impl fmt::Display for EndReason {
             Self::ProcessExited => "the process that connected has exited",
             Self::ProcessExecuted => "the process that connected runs another program now: connect again",
             Self::CredentialsChanged => "the process that connected changed its credentials: connect again",
+            Self::ProcessMoved => "the process that connected was moved to another cgroup: connect again",
             Self::NotAttested => "the process that connected could not be attested",
             Self::CertificateExpired => {
                 "the certificate that the caller came with has expired: connect with a new one"
@@ -58,6 +61,7 @@ impl From<Changed> for EndReason {
             Changed::Exited => Self::ProcessExited,
             Changed::Executed => Self::ProcessExecuted,
             Changed::Credentials => Self::CredentialsChanged,
+            Changed::Moved => Self::ProcessMoved,
         }
     }
 }

@@ -43,24 +43,36 @@ pub struct Needs {
     pub names: bool,
     /// The hash of a remote caller's certificate: with it, callers that are alike in all else are told apart.
     pub certificate: bool,
+    /// What the runtime says of its container.
+    pub docker: bool,
 }
 
 impl Needs {
+    /// Nothing.
+    pub const NONE: Self =
+        Self { path: false, sha256: false, names: false, certificate: false, docker: false };
     /// Everything.
-    pub const ALL: Self = Self { path: true, sha256: true, names: true, certificate: true };
+    pub const ALL: Self = Self { path: true, sha256: true, names: true, certificate: true, docker: true };
 
     /// What a selector asks for.
     pub(crate) fn of(selector: &Selector) -> Self {
         let unix = |key| selector.kind() == "unix" && selector.value().starts_with(key);
         let names = ["user:", "group:", "supplementary_group:"].into_iter().any(unix);
         let certificate = selector.kind() == "x509" && selector.value().starts_with("sha256:");
-        Self { path: unix("path:"), sha256: unix("sha256:"), names, certificate }
+        let docker = selector.kind() == "docker";
+        Self { path: unix("path:"), sha256: unix("sha256:"), names, certificate, docker }
     }
 
     /// Whether to find it out may take long: reading a whole file, or asking a server.
     #[must_use]
     pub fn may_block(self) -> bool {
         self.sha256 || self.names
+    }
+
+    /// Whether a service of the machine must be asked.
+    #[must_use]
+    pub fn services(self) -> bool {
+        self.docker
     }
 
     /// What either asks for.
@@ -71,6 +83,7 @@ impl Needs {
             sha256: self.sha256 || other.sha256,
             names: self.names || other.names,
             certificate: self.certificate || other.certificate,
+            docker: self.docker || other.docker,
         }
     }
 

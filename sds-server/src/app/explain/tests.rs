@@ -1,5 +1,6 @@
 use std::process::{Child, Command, Stdio};
 
+use spiffe_bridge::attest;
 use spiffe_bridge::identity::{Revision, parse_workload_id};
 use spiffe_bridge::registration::EntryId;
 
@@ -21,6 +22,11 @@ fn entry(id: &str, selectors: &[&str]) -> Arc<Entry> {
     })
 }
 
+fn attestor() -> Arc<Attestor> {
+    // No service: what the kernel tells.
+    Arc::new(Attestor::new(attest::Config { docker_sockets: Vec::new(), ..Default::default() }).0)
+}
+
 /// Ends with its test.
 struct Running(Child);
 
@@ -31,8 +37,8 @@ impl Drop for Running {
     }
 }
 
-#[test]
-fn a_real_process_is_explained_by_what_it_has_and_lacks() {
+#[tokio::test]
+async fn a_real_process_is_explained_by_what_it_has_and_lacks() {
     let mut cat = Command::new("cat");
     let running = Running(cat.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
     let pid = running.0.id();
@@ -54,7 +60,7 @@ fn a_real_process_is_explained_by_what_it_has_and_lacks() {
             entry("nothing", &["unix:uid:4000000000"]),
         ],
     );
-    let explained = explain(&Attestor::new().0, &index, pid).unwrap();
+    let explained = explain(attestor(), &index, pid).await.unwrap();
 
     assert_eq!(explained.unseen, Vec::<String>::new());
     for expected in [&has_uid, &has_gid, &has_path] {
@@ -83,9 +89,24 @@ fn only_the_nearest_are_listed_and_all_are_counted() {
     assert_eq!(explained.near[0].spiffe_id, "spiffe://example.org/e00");
 }
 
-#[test]
-fn a_process_that_is_not_there_is_said_so() {
+#[tokio::test]
+async fn a_process_that_is_not_there_is_said_so() {
     // More than the kernel's greatest pid.
-    let error = explain(&Attestor::new().0, &EntryIndex::default(), 4_194_305).unwrap_err();
+    let error = explain(attestor(), &EntryIndex::default(), 4_194_305).await.unwrap_err();
     assert!(error.starts_with("no process 4194305 is visible"), "{error}");
+}
+
+#[test]
+fn of_the_environment_only_what_an_entry_names_is_told() {
+    let has: SelectorSet =
+        ["docker:env:MODE=web", "docker:env:PASSWORD=secret", "docker:label:app:web", "docker:label:tier:1"]
+            .into_iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+    let entries = [entry("a", &["docker:env:MODE=web", "docker:env:PASSWORD=x", "docker:label:app:api"])];
+    let explained = compare(entries.iter(), &has, 1);
+    let told =
+        ["docker:env:MODE=web", "docker:env:PASSWORD=…", "docker:label:app:web", "docker:label:tier:1"];
+    assert_eq!(explained.selectors, told);
+    assert_eq!(explained.near[0].instead, ["docker:env:PASSWORD=…", "docker:label:app:web"]);
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use spiffe::{SpiffeId, TrustDomain};
 
+mod selectors;
+
+pub(super) use selectors::selector;
+
 use super::{MAX_HINT_BYTES, MAX_LIFETIME, MAX_PROFILE_NAME, MIN_LIFETIME, short};
 use crate::clock::duration;
-use crate::identity::{IdError, Selector, is_reserved, parse_trust_domain, parse_workload_id};
+use crate::identity::{IdError, is_reserved, parse_trust_domain, parse_workload_id};
 use crate::jose::bundle::{self, BundleDocument};
 use crate::keys::{KeyType, UnknownKeyType};
-
-/// What the kernel reports for an id that it cannot map: never evidence. rotation.md, "Who is calling".
-const OVERFLOW_ID: u32 = 65534;
 
 pub(super) fn own_id(text: &str, trust_domain: &TrustDomain) -> Result<SpiffeId, String> {
     let id = parse_workload_id(text).map_err(|e| explain(&e))?;
@@ -49,85 +50,6 @@ pub(super) fn explain(error: &IdError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error} ({cause}): write spiffe://trust-domain/path"),
         None => error.to_string(),
-    }
-}
-
-/// Only selectors that some attestor can give are taken: an entry with another could never match. Those of a
-/// `remote` entry are of a certificate, all others of a process here.
-pub(super) fn selector(text: &str, remote: bool) -> Result<Selector, String> {
-    let selector: Selector = text.parse().map_err(|e| format!("{e}"))?;
-    match (selector.kind(), remote) {
-        ("unix", false) => unix(text, selector),
-        ("x509", true) => x509(text, selector),
-        ("unix", true) => Err(format!(
-            "{:?} is of a process on this node, and a remote caller has none: with remote: true write {X509}",
-            short(text)
-        )),
-        ("x509", false) => Err(format!(
-            "{:?} is of the certificate of a remote caller: add remote: true to this entry, or write unix: selectors",
-            short(text)
-        )),
-        (kind, _) => Err(format!(
-            "no attestor gives {:?} selectors: unix: is known, and x509: in an entry with remote: true",
-            short(kind)
-        )),
-    }
-}
-
-const X509: &str = "x509:uri:…, x509:dns:… or x509:sha256:…";
-
-/// What a certificate proves, in the spelling of [`crate::attest::RemotePeer`].
-fn x509(text: &str, selector: Selector) -> Result<Selector, String> {
-    let (key, value) = selector.value().split_once(':').unwrap_or_default();
-    match key {
-        "uri" if value.contains(':') => Ok(selector),
-        "uri" => Err(format!("{:?} is not a URI: write x509:uri:spiffe://trust-domain/path", short(text))),
-        "dns" => dns_name(value).map(|()| selector),
-        "sha256" if is_sha256(value) => Ok(selector),
-        "sha256" => Err(not_sha256(text)),
-        _ => Err(format!("x509:{} is not known: write {X509}", short(key))),
-    }
-}
-
-fn is_sha256(value: &str) -> bool {
-    value.len() == 64 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn not_sha256(text: &str) -> String {
-    format!("{:?} is not a SHA-256 in 64 lower-case hexadecimal digits", short(text))
-}
-
-/// What the kernel tells of a process.
-fn unix(text: &str, selector: Selector) -> Result<Selector, String> {
-    let (key, value) = selector.value().split_once(':').unwrap_or_default();
-    let good = match key {
-        "uid" | "gid" | "supplementary_gid" => return number(text, value).map(|()| selector),
-        "user" | "group" | "supplementary_group" => return Ok(selector),
-        "path" => value.starts_with('/') && !value.ends_with(" (deleted)"),
-        "sha256" => is_sha256(value),
-        _ => {
-            let known = "uid, gid, supplementary_gid, user, group, supplementary_group, path and sha256";
-            return Err(format!("unix:{} is not known: the keys are {known}", short(key)));
-        }
-    };
-    match (good, key) {
-        (true, _) => Ok(selector),
-        (false, "path") => {
-            Err(format!("{:?} is not an absolute path: write unix:path:/usr/bin/…", short(text)))
-        }
-        (false, _) => Err(not_sha256(text)),
-    }
-}
-
-/// A user or group id, in the one spelling that an attestor gives.
-fn number(text: &str, value: &str) -> Result<(), String> {
-    match value.parse::<u32>() {
-        Ok(OVERFLOW_ID | u32::MAX) => {
-            Err(format!("{} could never match: the kernel shows it for ids that it cannot map", short(text)))
-        }
-        Ok(n) if n.to_string() == value => Ok(()),
-        Ok(n) => Err(format!("{}: write the number as {n}", short(text))),
-        Err(_) => Err(format!("{:?} is not a number: use unix:user or unix:group for names", short(text))),
     }
 }
 
