@@ -20,12 +20,21 @@ pub enum Kind {
     Passthrough,
     /// Callers of the mesh, and programs beside it, reach one server outside, over ordinary TLS.
     Egress,
+    /// One for many identities, each fetched when a caller asks for its name. By ADS only.
+    OnDemand,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Sidecar, Self::Permissive, Self::Transparent, Self::Gateway, Self::Passthrough, Self::Egress];
+    pub const ALL: [Self; 7] = [
+        Self::Sidecar,
+        Self::Permissive,
+        Self::Transparent,
+        Self::Gateway,
+        Self::Passthrough,
+        Self::Egress,
+        Self::OnDemand,
+    ];
 
     /// Its name: that of its standing file, and of the command line.
     #[must_use]
@@ -37,6 +46,7 @@ impl Kind {
             Self::Gateway => "gateway",
             Self::Passthrough => "passthrough",
             Self::Egress => "egress",
+            Self::OnDemand => "on-demand",
         }
     }
 }

@@ -49,6 +49,9 @@ pub enum RenderError {
     /// Passthrough without a way, or a way without passthrough; egress to a member of the mesh.
     #[error("callee: {callee} does not go with {kind}")]
     NotOfKind { callee: &'static str, kind: &'static str },
+    /// Over state of the world an unknown name leaves a handshake hanging and a subscription behind.
+    #[error("secrets on demand come by ADS only")]
+    OnDemandWithoutAds,
     /// There is no file of clusters without ADS: they stand in the bootstrap.
     #[error("the clusters stand in the bootstrap itself, unless secrets come by ADS")]
     NoClusters,
@@ -85,6 +88,7 @@ const fn main(kind: Kind) -> &'static str {
         Kind::Gateway => include_str!("../templates/gateway.yaml"),
         Kind::Passthrough => include_str!("../templates/passthrough.yaml"),
         Kind::Egress => include_str!("../templates/egress.yaml"),
+        Kind::OnDemand => include_str!("../templates/on-demand.yaml"),
     }
 }
 
@@ -104,6 +108,7 @@ fn part(name: &str) -> Option<&'static str> {
         "peer-told" "peer-kept" "peer-header" "peer-header-removed"
         "outbound" "outgoing" "edge-tls" "app-cluster"
         "upstream" "cluster-type" "upstream-hosts" "upstream-original" "upstream-mesh" "upstream-server" "sni"
-        "client-certificate" "passed-chain" "passed-cluster"
+        "client-certificate" "client-certificate-by-name" "certificate-fixed" "certificate-by-name" "identity-by-name"
+        "passed-chain" "passed-cluster"
     })
 }

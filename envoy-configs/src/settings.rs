@@ -37,6 +37,8 @@ pub struct Settings {
     pub edge: SocketAddr,
     /// Gateway: the certificate for callers from outside; none means plain HTTP.
     pub edge_tls: Option<EdgeTls>,
+    /// On-demand: names that are fetched at the start, so that their first caller need not wait.
+    pub prefetch: Vec<String>,
     /// Transparent: where probes ask, in clear.
     pub health: SocketAddr,
     /// Transparent: what it listens on.
@@ -69,10 +71,11 @@ impl Settings {
             Kind::Gateway => (15016, 15011, 15010),
             Kind::Passthrough => (15443, 15041, 15040),
             Kind::Egress => (15036, 15031, 15030),
+            Kind::OnDemand => (15056, 15051, 15050),
         };
         let upstreams = match (kind, &callee) {
             (_, Callee::Server(server)) => Host { host: server.name.clone(), port: 443 },
-            (Kind::Gateway, _) => Host { host: "127.0.0.1".into(), port: 15006 },
+            (Kind::Gateway | Kind::OnDemand, _) => Host { host: "127.0.0.1".into(), port: 15006 },
             _ => Host { host: "127.0.0.1".into(), port: 15106 },
         };
         // A name that is asked for is said, too.
@@ -86,7 +89,7 @@ impl Settings {
             trust_domain,
             identity: Identity::Default,
             socket: "/run/countersign/api.sock".into(),
-            api: Api::Delta,
+            api: if kind == Kind::OnDemand { Api::Ads } else { Api::Delta },
             clusters: "/etc/envoy/clusters.yaml".into(),
             inbound: (Ipv4Addr::UNSPECIFIED, inbound).into(),
             callers: Callers::Domain,
@@ -94,6 +97,7 @@ impl Settings {
             outbound: (Ipv4Addr::LOCALHOST, outbound).into(),
             edge: (Ipv4Addr::LOCALHOST, 8000).into(),
             edge_tls: None,
+            prefetch: Vec::new(),
             health: (Ipv4Addr::UNSPECIFIED, 15021).into(),
             families: Families::Both,
             upstreams: vec![upstreams],

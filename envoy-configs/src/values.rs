@@ -12,6 +12,9 @@ const ADS: &str = "{ resource_api_version: V3, initial_fetch_timeout: 5s, ads: {
 
 pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderError> {
     of_its_kind(kind, &settings.callee)?;
+    if kind == Kind::OnDemand && settings.api != Api::Ads {
+        return Err(RenderError::OnDemandWithoutAds);
+    }
     let is_ads = settings.api == Api::Ads;
     let choice = |holds: bool, part: &str| if holds { part } else { "" }.to_owned();
     let second = |first: SocketAddr| second(settings.families, first);
@@ -57,6 +60,7 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         values.insert("edge_chain", scalar::path("edge_tls", certificate_chain, MAX_PATH)?);
         values.insert("edge_key", scalar::path("edge_tls", private_key, MAX_PATH)?);
     }
+    values.extend(certificates(kind, settings)?);
     values.extend(upstream(kind, settings)?);
     values.extend(arrival(kind, &settings.callee));
     Ok(values)
@@ -65,14 +69,35 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
 fn of_its_kind(kind: Kind, callee: &Callee) -> Result<(), RenderError> {
     let (callee, fits) = match callee {
         Callee::ByServerName(_) => ("a choice by server name", kind == Kind::Passthrough),
-        Callee::Server(_) => {
-            ("a server outside the mesh", !matches!(kind, Kind::Passthrough | Kind::Transparent))
-        }
+        Callee::Server(_) => (
+            "a server outside the mesh",
+            !matches!(kind, Kind::Passthrough | Kind::Transparent | Kind::OnDemand),
+        ),
         Callee::Workload(_) | Callee::Named(_) | Callee::Domain => {
             ("a member of the mesh", !matches!(kind, Kind::Passthrough | Kind::Egress))
         }
     };
     if fits { Ok(()) } else { Err(RenderError::NotOfKind { callee, kind: kind.name() }) }
+}
+
+/// How the own certificates are chosen, on both sides.
+fn certificates(kind: Kind, settings: &Settings) -> Result<Values, RenderError> {
+    if kind != Kind::OnDemand {
+        return Ok(Values::from([
+            ("inbound_certificate", "certificate-fixed".to_owned()),
+            ("upstream_certificate", "client-certificate".to_owned()),
+            ("identity_filter", String::new()),
+        ]));
+    }
+    let names = settings.prefetch.iter().map(|name| scalar::server_name("prefetch", name));
+    let names = names.collect::<Result<Vec<_>, _>>()?.join(", ");
+    let prefetch = if names.is_empty() { names } else { format!("prefetch_secret_names: [{names}]") };
+    Ok(Values::from([
+        ("inbound_certificate", "certificate-by-name".to_owned()),
+        ("upstream_certificate", "client-certificate-by-name".to_owned()),
+        ("identity_filter", "identity-by-name".to_owned()),
+        ("prefetch", prefetch),
+    ]))
 }
 
 /// Where outgoing calls go, and how who answers is checked.

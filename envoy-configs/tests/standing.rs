@@ -52,6 +52,8 @@ fn the_standing_files_are_the_templates_with_the_defaults() {
     for kind in Kind::ALL {
         stands(&format!("{}.yaml", kind.name()), &render(kind, &settings(kind)).unwrap());
     }
+    let on_demand = settings(Kind::OnDemand);
+    stands("on-demand-clusters.yaml", &render_clusters(Kind::OnDemand, &on_demand).unwrap());
     let mut ads = settings(Kind::Sidecar);
     ads.api = Api::Ads;
     stands("sidecar-ads.yaml", &render(Kind::Sidecar, &ads).unwrap());
@@ -108,7 +110,9 @@ fn what_the_entries_say_goes_with_a_floor_that_matches_nobody() {
 fn with_ads_no_cluster_that_gets_secrets_is_static() {
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Passthrough) {
         let mut ads = settings(kind);
-        assert_eq!(render_clusters(kind, &ads), Err(RenderError::NoClusters));
+        if kind != Kind::OnDemand {
+            assert_eq!(render_clusters(kind, &ads), Err(RenderError::NoClusters));
+        }
         ads.api = Api::Ads;
         let text = render(kind, &ads).unwrap();
         let (_, clusters) = text.split_once("  clusters:\n").unwrap();
@@ -144,6 +148,23 @@ fn a_transparent_sidecar_listens_on_both_families_unless_told_otherwise() {
     check(&chosen, 3);
     chosen.families = Families::Ipv4;
     check(&chosen, 0);
+}
+
+#[test]
+fn secrets_on_demand_come_by_ads_and_without_resumption() {
+    let mut chosen = settings(Kind::OnDemand);
+    chosen.prefetch = vec!["api.example.org".into()];
+    let text = render(Kind::OnDemand, &chosen).unwrap();
+    assert!(text.contains("prefetch_secret_names: [\"api.example.org\"]"), "{text}");
+    assert!(text.contains("disable_stateless_session_resumption: true"));
+    assert!(text.contains("disable_stateful_session_resumption: true"));
+    assert!(text.contains("factory_key: envoy.hashable_string"), "else all calls share one identity");
+    for api in [Api::Delta, Api::Sotw] {
+        let other = Settings { api, ..chosen.clone() };
+        assert_eq!(render(Kind::OnDemand, &other), Err(RenderError::OnDemandWithoutAds));
+    }
+    chosen.prefetch = vec!["API".into()];
+    assert!(matches!(render(Kind::OnDemand, &chosen), Err(RenderError::Unusable { field: "prefetch", .. })));
 }
 
 #[test]

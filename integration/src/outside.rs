@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-use x509_parser::extensions::GeneralName;
+
+use crate::stranger::uris;
 
 /// A certificate authority as browsers trust them.
 pub struct PublicCa(CertifiedIssuer<'static, KeyPair>);
@@ -118,14 +119,4 @@ fn say(met: &Value, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let host = request.headers().get("host").and_then(|host| host.to_str().ok());
     let said = json!({ "met": met, "host": host, "headers": names });
     Response::new(Full::new(Bytes::from(said.to_string())))
-}
-
-fn uris(leaf: &CertificateDer<'_>) -> Vec<String> {
-    let Ok((_, leaf)) = x509_parser::parse_x509_certificate(leaf) else { return Vec::new() };
-    let Ok(Some(names)) = leaf.subject_alternative_name() else { return Vec::new() };
-    let uri = |name: &GeneralName<'_>| match name {
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        _ => None,
-    };
-    names.value.general_names.iter().filter_map(uri).collect()
 }

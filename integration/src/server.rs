@@ -121,6 +121,14 @@ impl Server {
         Ok(())
     }
 
+    /// Deletes the entry file `name`.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn remove_documents(&self, name: &str) -> Result<()> {
+        Ok(fs::remove_file(self.dir.join("entries").join(format!("{name}.yaml")))?)
+    }
+
     /// Gone at once, as in a crash.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use x509_parser::extensions::GeneralName;
 
 use crate::http;
 
@@ -94,15 +95,42 @@ impl Attempt {
 /// # Errors
 /// Nobody listens there, or the credential cannot be used at all: no proof of a refusal.
 pub async fn call(to: SocketAddr, credential: Option<&Credential>) -> Result<Attempt> {
+    Ok(meet(to, "countersign.test", credential).await?.0)
+}
+
+/// The same for a server name, with the SPIFFE IDs in the certificate that was shown for it.
+///
+/// # Errors
+/// As [`call`]; also if neither an answer nor a refusal comes in time.
+pub async fn meet(
+    to: SocketAddr,
+    name: &str,
+    credential: Option<&Credential>,
+) -> Result<(Attempt, Vec<String>)> {
     let config = client(credential)?;
     let stream = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
-    let name = ServerName::try_from("countersign.test")?;
+    let name = ServerName::try_from(name.to_owned())?;
     let request = http::get("/", &[])?;
+    let mut shown = Vec::new();
     let attempt = async {
         let stream = TlsConnector::from(config).connect(name, stream).await?;
+        let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        shown = leaf.map(uris).unwrap_or_default();
         http::exchange(stream, request).await
     };
-    Ok(outcome(tokio::time::timeout(Duration::from_secs(5), attempt).await?))
+    let attempt = outcome(tokio::time::timeout(Duration::from_secs(5), attempt).await?);
+    Ok((attempt, shown))
+}
+
+/// The URIs that a certificate is for.
+pub(crate) fn uris(leaf: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, leaf)) = x509_parser::parse_x509_certificate(leaf) else { return Vec::new() };
+    let Ok(Some(names)) = leaf.subject_alternative_name() else { return Vec::new() };
+    let uri = |name: &GeneralName<'_>| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(uri).collect()
 }
 
 /// A GET in clear, where TLS is expected.

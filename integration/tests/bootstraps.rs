@@ -41,22 +41,24 @@ fn standing(name: &str) -> String {
 
 #[test]
 fn the_standing_files_are_valid() {
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::OnDemand) {
         check(&standing(&format!("{}.yaml", kind.name())));
     }
     // Envoy looks for the file of clusters where the bootstrap says.
-    let scratch = Scratch::new().unwrap();
-    let clusters = scratch.path().join("clusters.yaml");
-    fs::write(&clusters, standing("sidecar-ads-clusters.yaml")).unwrap();
-    let text = standing("sidecar-ads.yaml");
-    let moved = text.replace("/etc/envoy/clusters.yaml", clusters.to_str().unwrap());
-    assert_ne!(moved, text);
-    validate(scratch.path(), &moved).unwrap();
+    for name in ["sidecar-ads", "on-demand"] {
+        let scratch = Scratch::new().unwrap();
+        let clusters = scratch.path().join("clusters.yaml");
+        fs::write(&clusters, standing(&format!("{name}-clusters.yaml"))).unwrap();
+        let text = standing(&format!("{name}.yaml"));
+        let moved = text.replace("/etc/envoy/clusters.yaml", clusters.to_str().unwrap());
+        assert_ne!(moved, text);
+        validate(scratch.path(), &moved).unwrap();
+    }
 }
 
 #[test]
 fn every_choice_is_valid() {
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::OnDemand) {
         let mut chosen = settings(kind);
         chosen.api = Api::Sotw;
         chosen.identity = Identity::Named("spiffe://example.org/web".parse().unwrap());

@@ -265,6 +265,8 @@ fn envoy_bootstrap_has_a_kind_for_each_side() {
     );
     check("--kind passthrough --route a.example.org", 2, "DNS=HOST:PORT");
     check("--kind egress --upstream-server api.example.com", 0, "host_rewrite_literal: \"api.example.com\"");
+    check(&format!("--kind on-demand --prefetch api.example.org {api}"), 0, "prefetch_secret_names");
+    check(&format!("--kind on-demand --api delta {api}"), 2, "by ADS only");
     check("--kind egress --upstream-domain", 2, "does not go with egress");
     check("--kind sidecar --upstream-domain --show-certificate", 2, "--upstream-server");
     check("--kind sidecar", 2, "--upstream-id");

@@ -24,6 +24,7 @@ pub(super) fn run(mut args: BootstrapArgs, environment: &Environment, out: &mut 
         BootstrapKind::Gateway => Kind::Gateway,
         BootstrapKind::Passthrough => Kind::Passthrough,
         BootstrapKind::Egress => Kind::Egress,
+        BootstrapKind::OnDemand => Kind::OnDemand,
     };
     of_its_kind(kind, &args).map_err(Fault::Usage)?;
     let settings = settings(kind, args, &server).map_err(Fault::Usage)?;
@@ -44,23 +45,24 @@ pub(super) fn run(mut args: BootstrapArgs, environment: &Environment, out: &mut 
 
 /// A flag that would change nothing is a mistake.
 fn of_its_kind(kind: Kind, args: &BootstrapArgs) -> anyhow::Result<()> {
-    use Kind::{Egress, Gateway, Passthrough, Permissive, Sidecar, Transparent};
-    let is_ads = args.api == BootstrapApi::Ads;
-    let all_but_passthrough: &[Kind] = &[Sidecar, Permissive, Transparent, Gateway, Egress];
-    let rules: [(&str, bool, &[Kind]); 13] = [
+    use Kind::{Egress, Gateway, OnDemand, Passthrough, Permissive, Sidecar, Transparent};
+    let is_ads = args.api == Some(BootstrapApi::Ads) || kind == OnDemand;
+    let all_but_passthrough: &[Kind] = &[Sidecar, Permissive, Transparent, Gateway, Egress, OnDemand];
+    let rules: [(&str, bool, &[Kind]); 14] = [
         ("--app", args.app.is_some(), &[Sidecar, Permissive]),
         ("--outbound", args.outbound.is_some(), &[Sidecar, Permissive, Transparent, Egress]),
         ("--edge", args.edge.is_some(), &[Gateway]),
         ("--edge-certificate", args.edge_certificate.is_some(), &[Gateway]),
         ("--health", args.health.is_some(), &[Transparent]),
         ("--ipv4-only", args.ipv4_only, &[Transparent]),
+        ("--prefetch", !args.prefetch.is_empty(), &[OnDemand]),
         ("--route", !args.routes.is_empty(), &[Passthrough]),
-        ("--upstream", !args.upstreams.is_empty(), &[Sidecar, Permissive, Gateway, Egress]),
+        ("--upstream", !args.upstreams.is_empty(), &[Sidecar, Permissive, Gateway, Egress, OnDemand]),
         ("--server-name", args.server_name.is_some(), &[Sidecar, Permissive, Transparent, Gateway]),
         ("--peer", !args.peers.is_empty(), all_but_passthrough),
         ("--peers-from-entries", args.peers_from_entries, all_but_passthrough),
         ("--identity", args.identity.is_some(), all_but_passthrough),
-        ("--api", args.api != BootstrapApi::Delta, all_but_passthrough),
+        ("--api", args.api.is_some(), all_but_passthrough),
     ];
     if let Some((flag, _, kinds)) =
         rules.iter().find(|(_, is_given, kinds)| *is_given && !kinds.contains(&kind))
@@ -107,9 +109,10 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
         identity: identity.map_or(Identity::Default, Identity::Named),
         socket: server.socket.clone(),
         api: match args.api {
-            BootstrapApi::Delta => Api::Delta,
-            BootstrapApi::Sotw => Api::Sotw,
-            BootstrapApi::Ads => Api::Ads,
+            Some(BootstrapApi::Delta) => Api::Delta,
+            Some(BootstrapApi::Sotw) => Api::Sotw,
+            Some(BootstrapApi::Ads) => Api::Ads,
+            None => defaults.api,
         },
         clusters: args.clusters.unwrap_or(defaults.clusters),
         inbound: args.inbound.unwrap_or(defaults.inbound),
@@ -118,6 +121,7 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
         outbound: args.outbound.unwrap_or(defaults.outbound),
         edge: args.edge.unwrap_or(defaults.edge),
         edge_tls: edge_tls.map(|(certificate_chain, private_key)| EdgeTls { certificate_chain, private_key }),
+        prefetch: args.prefetch,
         health: args.health.unwrap_or(defaults.health),
         families: if args.ipv4_only { Families::Ipv4 } else { Families::Both },
         upstreams: if upstreams.is_empty() { defaults.upstreams } else { upstreams },

@@ -67,7 +67,7 @@ pub fn judge(secret: Secret, name: &str, against: Against<'_>) -> Result<Checked
     }
     let name = Name::parse(name).ok_or(CheckError::Name)?;
     let validity = match (&name, &secret.0.r#type) {
-        (Name::Default | Name::Svid { .. }, Some(Type::TlsCertificate(tls))) => {
+        (Name::Default | Name::Svid { .. } | Name::Dns { .. }, Some(Type::TlsCertificate(tls))) => {
             tls::check(tls, name, against)?
         }
         (

@@ -18,6 +18,11 @@ pub enum Name<'a> {
         /// `/path`
         path: &'a str,
     },
+    /// `api.example.org`: the caller's identity whose entry has that DNS name.
+    Dns {
+        /// In lower case, with a dot.
+        name: &'a str,
+    },
     /// `ROOTCA`: the roots of our own trust domain.
     OwnRoots,
     /// `spiffe://domain`: the bundle of that trust domain.
@@ -67,6 +72,9 @@ impl<'a> Name<'a> {
         if let Some(name) = text.strip_prefix("upstream:") {
             return (!name.is_empty()).then_some(Self::Upstream { name });
         }
+        if is_dns_name(text) {
+            return Some(Self::Dns { name: text });
+        }
         // Canonical spelling only: what is issued and published is in lower case. SPIFFE-ID §2.1.
         let rest = text.strip_prefix("spiffe://")?;
         match rest.find('/') {
@@ -77,6 +85,15 @@ impl<'a> Name<'a> {
             None => (!rest.is_empty()).then_some(Self::Bundle { trust_domain: rest }),
         }
     }
+}
+
+/// With a dot, so that words without one stay free for meanings to come. In lower case only: DNS knows no case, but
+/// a caller of Envoy who varied it would get a subscription for each spelling.
+fn is_dns_name(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    text.contains('.') && text.split('.').all(label)
 }
 
 #[cfg(test)]
@@ -95,7 +112,13 @@ mod tests {
         check("peers:spiffe://example.org/a", Some(Name::Peers { of: Some("spiffe://example.org/a") }));
         check("jwt:https://a.example.org", Some(Name::Token { audience: "https://a.example.org" }));
         check("upstream:db.example.org", Some(Name::Upstream { name: "db.example.org" }));
+        check("api.example.org", Some(Name::Dns { name: "api.example.org" }));
         for unknown in [
+            "api",
+            "API.example.org",
+            ".example.org",
+            "api.example.org.",
+            "*.example.org",
             "",
             "*",
             "Default",

@@ -116,14 +116,10 @@ pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
     let trust = |trust: &Arc<Trust>| trust::secret(trust, name, against);
     let answer = match Name::parse(name) {
         Some(Name::Default) => update.identities.first().map(svid),
-        Some(Name::Svid { trust_domain, path }) => {
-            let key = |i: &Identity| {
-                let id = &i.svid.spiffe_id;
-                (id.trust_domain_name(), id.path()).cmp(&(trust_domain, path))
-            };
-            // Sorted by SPIFFE ID, says WorkloadUpdate.
-            let at = update.identities.binary_search_by(key).ok();
-            at.and_then(|at| update.identities.get(at)).map(svid)
+        Some(Name::Svid { trust_domain, path }) => identity(update, (trust_domain, path)).map(svid),
+        Some(Name::Dns { name }) => {
+            let id = update.reach.own_names.get(name);
+            id.and_then(|id| identity(update, (id.trust_domain_name(), id.path()))).map(svid)
         }
         Some(Name::OwnRoots) => update.bundle.as_ref().map(bundle),
         Some(Name::Bundle { trust_domain }) => {
@@ -152,6 +148,17 @@ pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
 }
 
 type Made = Result<Arc<Resource>, CheckError>;
+
+/// The caller's identity of that trust domain and path.
+fn identity<'u>(update: &'u WorkloadUpdate, wanted: (&str, &str)) -> Option<&'u Identity> {
+    let key = |i: &Identity| {
+        let id = &i.svid.spiffe_id;
+        (id.trust_domain_name(), id.path()).cmp(&wanted)
+    };
+    // Sorted by SPIFFE ID, says WorkloadUpdate.
+    let at = update.identities.binary_search_by(key).ok()?;
+    update.identities.get(at)
+}
 
 fn of_svid(svid: &X509Svid, name: &str, against: Against<'_>) -> Made {
     Derived::of(&svid.memo, name, against, svid.version.revision, || {

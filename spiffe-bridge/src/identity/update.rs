@@ -36,6 +36,8 @@ pub struct Reach {
     pub all: Option<Arc<Trust>>,
     /// Who may call it, by its own identity. One for each identity that its entries give, with or without an SVID.
     pub callers: BTreeMap<SpiffeId, Arc<Trust>>,
+    /// Which of its own identities has a DNS name; of several, the first by SPIFFE ID.
+    pub own_names: BTreeMap<Arc<str>, SpiffeId>,
     /// Whom it may call: the workloads that list it among their peers, by their DNS names.
     pub upstreams: BTreeMap<Arc<str>, Arc<Trust>>,
 }

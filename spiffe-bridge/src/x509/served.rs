@@ -15,6 +15,8 @@ use crate::identity::{SpiffeId, TrustBundle};
 pub struct Served {
     /// Whom it proves.
     pub spiffe_id: SpiffeId,
+    /// The DNS names that its leaf is for, as they stand there.
+    pub dns_names: Vec<String>,
     /// When all of its certificates are valid.
     pub validity: Validity,
 }
@@ -84,7 +86,9 @@ pub fn check(
     let at = now.clamp(validity.not_before, validity.not_after);
     // Its leaf has both purposes, or none is named (X509-SVID §4.4); so have its intermediates.
     let spiffe_id = verify::verify(chain, [bundle], Role::Client, at)?;
-    Ok(Served { spiffe_id, validity })
+    let dns_names =
+        chain.first().map(inspect::leaf).transpose()?.map(|leaf| leaf.dns_names).unwrap_or_default();
+    Ok(Served { spiffe_id, dns_names, validity })
 }
 
 /// RFC 5280 §3.2. The CAs of SPIRE can all have one name: their key identifiers tell them apart.

@@ -24,6 +24,8 @@ pub enum BootstrapKind {
     Passthrough,
     /// From the mesh to one server outside it
     Egress,
+    /// One for many identities, each fetched when a caller asks for its DNS name
+    OnDemand,
 }
 
 /// How secrets come.
@@ -121,6 +123,9 @@ pub struct BootstrapArgs {
     /// And its key
     #[arg(long, value_name = "FILE", requires = "edge_certificate")]
     pub edge_key: Option<PathBuf>,
+    /// On-demand: fetch the certificate of this DNS name at the start; repeat it for several
+    #[arg(long, value_name = "DNS")]
+    pub prefetch: Vec<String>,
     /// Transparent: where probes ask /healthz, in clear
     #[arg(long, value_name = "ADDR")]
     pub health: Option<SocketAddr>,
@@ -130,8 +135,9 @@ pub struct BootstrapArgs {
     /// Envoy's admin interface: an address, or a path for a Unix socket
     #[arg(long, value_name = "ADDR|PATH")]
     pub admin: Option<String>,
-    #[arg(long, value_enum, default_value = "delta")]
-    pub api: BootstrapApi,
+    /// How secrets come [default: delta, or ads for on-demand]
+    #[arg(long, value_enum)]
+    pub api: Option<BootstrapApi>,
     /// With --api ads: the file that Envoy reads its clusters from [default: /etc/envoy/clusters.yaml]
     #[arg(long, value_name = "FILE")]
     pub clusters: Option<PathBuf>,

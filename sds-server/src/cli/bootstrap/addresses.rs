@@ -18,7 +18,7 @@ pub(super) fn one_each(kind: Kind, settings: &Settings) -> anyhow::Result<()> {
         }
         Kind::Gateway => taken.push(("--edge", settings.edge)),
         Kind::Egress => taken.push(("--outbound", settings.outbound)),
-        Kind::Passthrough => {}
+        Kind::Passthrough | Kind::OnDemand => {}
     }
     if let Admin::Tcp(address) = &settings.admin {
         taken.push(("--admin", *address));

@@ -22,7 +22,16 @@ impl State {
                 upstreams.entry(name).or_default().insert(&entry.spiffe_id);
             }
         }
+        let mut own_names: BTreeMap<Arc<str>, SpiffeId> = BTreeMap::new();
+        // Of entries with one SPIFFE ID the first speaks: the SVID has its names.
+        for entries in view.entries.chunk_by(|a, b| a.spiffe_id == b.spiffe_id) {
+            for (entry, name) in entries.iter().take(1).flat_map(|e| e.dns_names.iter().map(move |n| (e, n)))
+            {
+                own_names.entry(name.as_str().into()).or_insert_with(|| entry.spiffe_id.clone());
+            }
+        }
         let reach = Reach {
+            own_names,
             all: (!view.entries.is_empty()).then(|| self.trust(None, before.all.as_ref())),
             callers: callers
                 .into_iter()
@@ -70,7 +79,8 @@ fn same(a: &Reach, b: &Reach) -> bool {
     fn pointers<'t>(trusts: impl Iterator<Item = &'t Arc<Trust>>) -> impl Iterator<Item = *const Trust> {
         trusts.map(Arc::as_ptr)
     }
-    pointers(a.all.iter()).eq(pointers(b.all.iter()))
+    a.own_names == b.own_names
+        && pointers(a.all.iter()).eq(pointers(b.all.iter()))
         && a.callers.keys().eq(b.callers.keys())
         && pointers(a.callers.values()).eq(pointers(b.callers.values()))
         && a.upstreams.keys().eq(b.upstreams.keys())
