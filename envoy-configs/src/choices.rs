@@ -156,3 +156,15 @@ pub struct EdgeTls {
     pub certificate_chain: PathBuf,
     pub private_key: PathBuf,
 }
+
+/// Countersign over the network. The files are the operator's, and not of Countersign's making.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Where its door is: `remote.listen` of its configuration.
+    pub host: Host,
+    /// The certificate that opens the door, of a CA of `remote.client_ca`.
+    pub certificate_chain: PathBuf,
+    pub private_key: PathBuf,
+    /// The roots of the server's own trust domain, as `countersign bundle` prints them.
+    pub roots: PathBuf,
+}

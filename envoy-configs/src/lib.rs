@@ -21,7 +21,7 @@ mod template;
 mod values;
 
 pub use choices::{
-    Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, Kind, Route, Server, Shown,
+    Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, Kind, Remote, Route, Server, Shown,
 };
 pub use settings::Settings;
 pub use signatures::KeyKind;
@@ -103,7 +103,7 @@ fn part(name: &str) -> Option<&'static str> {
         };
     }
     Some(parts! {
-        "node" "receipts" "sds" "sds-ads" "sds-cluster" "dynamic"
+        "node" "receipts" "sds" "sds-ads" "sds-cluster" "sds-tls" "sds-sni" "dynamic"
         "inbound" "inbound-log" "inbound-tls" "inbound-http" "tls-inspector" "original-dst" "health"
         "peer-told" "peer-kept" "peer-header" "peer-header-removed"
         "outbound" "outgoing" "edge-tls" "app-cluster"

@@ -63,17 +63,21 @@ fn socket_address(host: &str, port: u16) -> String {
     format!("{{ socket_address: {{ address: {}, port_value: {port} }} }}", quoted(host))
 }
 
+/// The address of a host that has a name, or is one.
+pub(crate) fn host_address(field: &'static str, host: &str, port: u16) -> Result<String, RenderError> {
+    if host.parse::<IpAddr>().is_err() && !is_dns_name(host) {
+        return Err(unusable(field, host, "an IP address or a DNS name"));
+    }
+    Ok(socket_address(host, port))
+}
+
 /// The endpoints of a cluster, a line each.
 pub(crate) fn endpoints(field: &'static str, hosts: &[Host]) -> Result<String, RenderError> {
     if hosts.is_empty() {
         return Err(RenderError::NoUpstream);
     }
-    let line = |host: &Host| -> Result<String, RenderError> {
-        let name = &host.host;
-        if name.parse::<IpAddr>().is_err() && !is_dns_name(name) {
-            return Err(unusable(field, name, "an IP address or a DNS name"));
-        }
-        Ok(format!("- endpoint: {{ address: {} }}", socket_address(name, host.port)))
+    let line = |Host { host, port }: &Host| -> Result<String, RenderError> {
+        Ok(format!("- endpoint: {{ address: {} }}", host_address(field, host, *port)?))
     };
     Ok(hosts.iter().map(line).collect::<Result<Vec<_>, _>>()?.join("\n"))
 }

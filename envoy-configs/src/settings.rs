@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use spiffe::TrustDomain;
 
-use crate::{Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, KeyKind, Kind};
+use crate::{Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, KeyKind, Kind, Remote};
 
 /// The choices. Start from [`Settings::new`] and change what differs.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub identity: Identity,
     /// Countersign's socket, for SDS.
     pub socket: PathBuf,
+    /// Or Countersign over the network; then there is no socket.
+    pub remote: Option<Remote>,
     /// How secrets come.
     pub api: Api,
     /// With ADS: the file that Envoy reads its clusters from.
@@ -96,6 +98,7 @@ impl Settings {
             app: (Ipv4Addr::LOCALHOST, 8080).into(),
             outbound: (Ipv4Addr::LOCALHOST, outbound).into(),
             edge: (Ipv4Addr::LOCALHOST, 8000).into(),
+            remote: None,
             edge_tls: None,
             prefetch: Vec::new(),
             health: (Ipv4Addr::UNSPECIFIED, 15021).into(),

@@ -6,7 +6,9 @@ use crate::matchers::{self, workload};
 use crate::scalar::{self, MAX_PATH, MAX_SOCKET_PATH, address, quoted};
 use crate::signatures;
 use crate::template::{self, Values};
-use crate::{Api, Callee, EdgeTls, Families, Identity, Kind, RenderError, Route, Server, Settings, Shown};
+use crate::{
+    Api, Callee, EdgeTls, Families, Host, Identity, Kind, Remote, RenderError, Route, Server, Settings, Shown,
+};
 
 const ADS: &str = "{ resource_api_version: V3, initial_fetch_timeout: 5s, ads: {} }";
 
@@ -22,7 +24,6 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         ("node_id", scalar::label("node_id", &settings.node_id)?),
         ("service", scalar::label("service", &settings.service)?),
         ("identity", identity(&settings.identity)?),
-        ("socket", scalar::path("socket", &settings.socket, MAX_SOCKET_PATH)?),
         ("api_type", if settings.api == Api::Sotw { "GRPC" } else { "DELTA_GRPC" }.to_owned()),
         ("sds", if is_ads { "sds-ads" } else { "sds" }.to_owned()),
         ("sds_ref", if is_ads { ADS } else { "*sds" }.to_owned()),
@@ -61,8 +62,38 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         values.insert("edge_key", scalar::path("edge_tls", private_key, MAX_PATH)?);
     }
     values.extend(certificates(kind, settings)?);
+    values.extend(server(settings)?);
     values.extend(upstream(kind, settings)?);
     values.extend(arrival(kind, &settings.callee));
+    Ok(values)
+}
+
+/// Where Countersign is: its socket, or its door to the network.
+fn server(settings: &Settings) -> Result<Values, RenderError> {
+    let Some(remote) = &settings.remote else {
+        let socket = scalar::path("socket", &settings.socket, MAX_SOCKET_PATH)?;
+        return Ok(Values::from([
+            ("sds_type", "STATIC".to_owned()),
+            ("sds_address", format!("{{ pipe: {{ path: {socket} }} }}")),
+            ("sds_tls", String::new()),
+        ]));
+    };
+    let Remote { host: Host { host, port }, certificate_chain, private_key, roots } = remote;
+    let is_address = host.parse::<IpAddr>().is_ok();
+    let mut values = Values::from([
+        // Envoy resolves a name again and again: the server may move.
+        ("sds_type", if is_address { "STATIC" } else { "STRICT_DNS" }.to_owned()),
+        ("sds_address", scalar::host_address("remote", host, *port)?),
+        ("sds_tls", "sds-tls".to_owned()),
+        ("sds_sni", if is_address { "" } else { "sds-sni" }.to_owned()),
+        ("sds_chain", scalar::path("remote", certificate_chain, MAX_PATH)?),
+        ("sds_key", scalar::path("remote", private_key, MAX_PATH)?),
+        ("sds_ca", scalar::path("remote", roots, MAX_PATH)?),
+        ("sds_server", quoted(&format!("spiffe://{}/countersign/server", settings.trust_domain))),
+    ]);
+    if !is_address {
+        values.insert("sds_host", quoted(host));
+    }
     Ok(values)
 }
 

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use envoy_configs::{
-    Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, KeyKind, Kind, NOBODY, RenderError,
-    Route, Server, Settings, Shown, render, render_clusters,
+    Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, KeyKind, Kind, NOBODY, Remote,
+    RenderError, Route, Server, Settings, Shown, render, render_clusters,
 };
 
 fn callee(id: &str) -> Callee {
@@ -89,6 +89,35 @@ fn every_choice_shows_in_the_bootstrap() {
     }
     assert!(!text.contains("prefix: \"spiffe://"), "a prefix would undo the exact peers");
     assert_eq!(text.matches("signature_algorithms").count(), 2, "as a server and as a client");
+}
+
+#[test]
+fn over_the_network_both_sides_show_a_certificate() {
+    let mut chosen = settings(Kind::Sidecar);
+    let host = Host { host: "sds.example.org".into(), port: 8443 };
+    let [certificate_chain, private_key, roots] = ["/c.pem", "/k.pem", "/r.pem"].map(Into::into);
+    chosen.remote = Some(Remote { host, certificate_chain, private_key, roots });
+    let text = render(Kind::Sidecar, &chosen).unwrap();
+    let (_, cluster) = text.split_once("- name: sds\n").unwrap();
+    for expected in [
+        "type: STRICT_DNS",
+        "sni: \"sds.example.org\"",
+        "max_session_keys: 0",
+        "tls_minimum_protocol_version: TLSv1_3",
+        "ecdh_curves: [X25519MLKEM768, X25519]",
+        "certificate_chain: { filename: \"/c.pem\" }",
+        "trusted_ca: { filename: \"/r.pem\" }",
+        "exact: \"spiffe://example.org/countersign/server\"",
+        "address: \"sds.example.org\", port_value: 8443",
+    ] {
+        assert!(cluster.contains(expected), "{expected} in\n{cluster}");
+    }
+    assert!(!text.contains("pipe:"));
+    chosen.remote.as_mut().unwrap().host.host = "::1".into();
+    let text = render(Kind::Sidecar, &chosen).unwrap();
+    assert!(text.contains("address: \"::1\", port_value: 8443") && !text.contains("sni:"), "{text}");
+    chosen.remote.as_mut().unwrap().host.host = "a b".into();
+    assert!(matches!(render(Kind::Sidecar, &chosen), Err(RenderError::Unusable { field: "remote", .. })));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! load       calls it, and counts failures         seats     how two Envoys are told apart
 //! server     the countersign binary                envoy     Envoy: run, validate, statistics
 //! sds        a client of SDS, to hold an SVID      stranger  those who must not get in
+//! ca         an authority that is not ours         remote    the door to the network, and who comes to it
 //! outside    a server that is not of the mesh
 //! namespace  a network of its own, for what needs one
 //! podman     containers of the test's own
@@ -18,6 +19,7 @@
 //! Everything that is started dies with the value that started it. No traffic leaves 127.0.0.1.
 
 pub mod app;
+pub mod ca;
 pub mod demo;
 pub mod envoy;
 pub mod http;
@@ -29,6 +31,7 @@ pub mod podman;
 pub mod poll;
 pub mod ports;
 pub mod process;
+pub mod remote;
 pub mod scratch;
 pub mod sds;
 pub mod seats;

@@ -6,13 +6,19 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use envoy_configs::{Admin, Api, Callee, Callers, Host, Identity, Kind, Settings, render, render_clusters};
+use envoy_configs::{
+    Admin, Api, Callee, Callers, Host, Identity, Kind, Remote, Settings, render, render_clusters,
+};
 
 use crate::app::Seen;
+use crate::ca;
 use crate::envoy::Envoy;
+use crate::remote::{self, Door};
 use crate::scratch::Scratch;
 use crate::seats::{Seat, Seats};
 use crate::server::{Options, Server};
@@ -36,6 +42,15 @@ pub enum Said {
     InEntries,
 }
 
+/// How the Envoys come to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Over its socket, as processes of this node.
+    Socket,
+    /// Over its door to the network, with certificates of an operator's CA.
+    Network,
+}
+
 /// What a test or the demo chooses of a mesh.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -44,6 +59,7 @@ pub struct Plan {
     /// What the sidecar of `api` is.
     pub api_kind: Kind,
     pub said: Said,
+    pub way: Way,
     pub server: Options,
     pub api: Api,
     pub pool: Pool,
@@ -55,6 +71,7 @@ impl Default for Plan {
             change: |text| text,
             api_kind: Kind::Sidecar,
             said: Said::InBootstraps,
+            way: Way::Socket,
             server: Options::default(),
             api: Api::Delta,
             pool: Pool::Kept,
@@ -79,6 +96,8 @@ pub struct Mesh {
     pub app: SocketAddr,
     pub web_seat: Seat,
     pub api_seat: Seat,
+    /// With [`Way::Network`].
+    pub door: Option<Door>,
     pub scratch: Scratch,
 }
 
@@ -91,11 +110,22 @@ impl Mesh {
         let scratch = Scratch::new()?;
         let seats = Seats::here();
         let (web_seat, api_seat) = (seats.take(&scratch, 0)?, seats.take(&scratch, 1)?);
-        let server = Server::start(&scratch, "server", &plan.server).await?;
+        let door = (plan.way == Way::Network).then(|| Door::new(&scratch)).transpose()?;
+        let mut options = plan.server.clone();
+        options.more += &door.as_ref().map(|door| door.config("")).unwrap_or_default();
+        let server = Server::start(&scratch, "server", &options).await?;
         let domain = &plan.server.trust_domain;
         let (web_id, api_id) = (format!("spiffe://{domain}/web"), format!("spiffe://{domain}/api"));
-        server.add_entry(&web_id, &[&web_seat.selector])?;
-        server.write_documents("api", &api_entry(&api_id, &api_seat, &[&web_id]))?;
+        match &door {
+            None => {
+                server.add_entry(&web_id, &[&web_seat.selector])?;
+                server.write_documents("api", &api_entry(&api_id, &api_seat, &[&web_id]))?;
+            }
+            Some(_) => {
+                server.write_documents("web", &remote_entry(&web_id, "web"))?;
+                server.write_documents("api", &remote_entry(&api_id, "api"))?;
+            }
+        }
 
         let (calls, inbound, app) = (ports::free()?, ports::free()?, ports::free()?);
         let mut web_settings = settings(&scratch, "web", &server, plan)?;
@@ -111,6 +141,12 @@ impl Mesh {
                 web_settings.callee = Callee::Named(API_NAME.to_owned());
             }
         }
+        if let Some(door) = &door {
+            let dir = scratch.dir("proxies", None)?;
+            for (name, settings) in [("web", &mut web_settings), ("api", &mut api_settings)] {
+                settings.remote = Some(comes_to(door, &server, &dir, name)?);
+            }
+        }
         // A name instead of `default` on one side, so that both are in use.
         api_settings.identity = Identity::Named(api_id.parse()?);
 
@@ -120,7 +156,21 @@ impl Mesh {
         let api_files = ((plan.change)(text), clusters);
         let mut api = start(&scratch, "api", &api_seat, &api_settings, api_files)?;
         tokio::try_join!(web.live(), api.live())?;
-        Ok(Self { web, api, server, seats, web_id, api_id, calls, inbound, app, web_seat, api_seat, scratch })
+        Ok(Self {
+            web,
+            api,
+            server,
+            seats,
+            web_id,
+            api_id,
+            calls,
+            inbound,
+            app,
+            web_seat,
+            api_seat,
+            door,
+            scratch,
+        })
     }
 
     /// One call as `web`'s program makes it, and what `api`'s program saw of it.
@@ -153,6 +203,26 @@ pub fn api_entry(id: &str, seat: &Seat, peers: &[&str]) -> String {
     format!(
         "kind: Workload\nspiffe_id: {id}\nselectors: [{selector}]\ndns_names: [{API_NAME}]\npeers: [{peers}]\n"
     )
+}
+
+/// The URI of the operator's certificate for the proxy called `name`.
+#[must_use]
+pub fn proxy(name: &str) -> String {
+    format!("spiffe://ops.test/proxy/{name}")
+}
+
+/// The entry that gives `id` to the proxy called `name`, from wherever it comes.
+#[must_use]
+pub fn remote_entry(id: &str, name: &str) -> String {
+    format!("kind: Workload\nspiffe_id: {id}\nremote: true\nselectors: ['x509:uri:{}']\n", proxy(name))
+}
+
+/// What the proxy called `name` needs to come to `door`.
+fn comes_to(door: &Door, server: &Server, dir: &Path, name: &str) -> Result<Remote> {
+    let credential = door.operator.issue(&proxy(name), Duration::from_secs(3600))?;
+    let [certificate_chain, private_key] = ca::write(&credential, dir, name)?;
+    let host = Host { host: door.address.ip().to_string(), port: door.address.port() };
+    Ok(Remote { host, certificate_chain, private_key, roots: remote::roots(server, dir)? })
 }
 
 /// A sidecar of its own ports and admin socket, served by `server`.

@@ -28,7 +28,15 @@ const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls
 /// # Errors
 /// None comes, or it cannot be read.
 pub async fn svid(socket: &Path, name: &str) -> Result<Credential> {
-    let Some(Type::TlsCertificate(certificate)) = first(socket, name).await?.r#type else {
+    svid_over(connect(socket).await?, name).await
+}
+
+/// The SVID served under `name` to whoever opened `channel`.
+///
+/// # Errors
+/// None comes, or it cannot be read.
+pub async fn svid_over(channel: Channel, name: &str) -> Result<Credential> {
+    let Some(Type::TlsCertificate(certificate)) = first(channel, name).await?.r#type else {
         anyhow::bail!("{name} is no certificate");
     };
     let chain = CertificateDer::pem_slice_iter(&bytes(certificate.certificate_chain)?)
@@ -40,8 +48,8 @@ pub async fn svid(socket: &Path, name: &str) -> Result<Credential> {
 }
 
 /// The first secret of that name, over a stream of its own.
-async fn first(socket: &Path, name: &str) -> Result<Secret> {
-    let mut client = SecretDiscoveryServiceClient::new(connect(socket).await?);
+async fn first(channel: Channel, name: &str) -> Result<Secret> {
+    let mut client = SecretDiscoveryServiceClient::new(channel);
     let request = DiscoveryRequest {
         node: Some(Node { id: "a test".into(), ..Node::default() }),
         resource_names: vec![name.into()],

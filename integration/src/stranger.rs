@@ -7,16 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
-};
 use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use x509_parser::extensions::GeneralName;
 
+use crate::ca::Ca;
 use crate::http;
 
 /// A certificate chain, leaf first, and its key.
@@ -39,7 +36,7 @@ impl Credential {
 }
 
 /// A certificate authority that no server of ours has heard of.
-pub struct RogueCa(CertifiedIssuer<'static, KeyPair>);
+pub struct RogueCa(Ca);
 
 impl RogueCa {
     /// For `trust_domain`, which it has no right to.
@@ -47,13 +44,7 @@ impl RogueCa {
     /// # Errors
     /// No key can be made.
     pub fn new(trust_domain: &str) -> Result<Self> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "rogue");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.subject_alt_names =
-            vec![SanType::URI(format!("spiffe://{trust_domain}").as_str().try_into()?)];
-        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+        Ca::new("rogue", Some(&format!("spiffe://{trust_domain}"))).map(Self)
     }
 
     /// A leaf that is right in everything but who signed it.
@@ -61,16 +52,7 @@ impl RogueCa {
     /// # Errors
     /// No key can be made.
     pub fn svid(&self, id: &str) -> Result<Credential> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "stranger");
-        params.subject_alt_names = vec![SanType::URI(id.try_into()?)];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate()?;
-        let leaf = params.signed_by(&key, &self.0)?;
-        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
-        Ok(Credential { chain: vec![leaf.der().clone()], key })
+        self.0.issue(id, Duration::from_secs(3600))
     }
 }
 
@@ -107,7 +89,7 @@ pub async fn meet(
     name: &str,
     credential: Option<&Credential>,
 ) -> Result<(Attempt, Vec<String>)> {
-    let config = client(credential)?;
+    let config = Arc::new(client(credential)?);
     let stream = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
     let name = ServerName::try_from(name.to_owned())?;
     let request = http::get("/", &[])?;
@@ -149,14 +131,18 @@ fn outcome(answer: Result<::http::Response<bytes::Bytes>>) -> Attempt {
     }
 }
 
-fn client(credential: Option<&Credential>) -> Result<Arc<ClientConfig>> {
+/// How a client shakes hands that shows `credential`, or nothing, by TLS 1.3; whoever answers is believed.
+///
+/// # Errors
+/// The credential cannot be used at all.
+pub fn client(credential: Option<&Credential>) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(trusting::Trusting(provider)));
-    Ok(Arc::new(match credential {
+    Ok(match credential {
         Some(held) => config.with_client_auth_cert(held.chain.clone(), held.key.clone_key())?,
         None => config.with_no_client_auth(),
-    }))
+    })
 }

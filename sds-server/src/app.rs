@@ -5,6 +5,7 @@ mod data;
 mod explain;
 mod metrics;
 mod reload;
+mod remote;
 mod retention;
 mod sources;
 

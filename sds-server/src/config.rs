@@ -7,6 +7,7 @@
 mod attestors;
 mod file;
 mod places;
+mod remote;
 mod sections;
 mod settings;
 pub mod surroundings;

@@ -1,20 +1,24 @@
 //! Listeners and callers: who is at the other end, how much it may take, and HTTP/2 between us.
 //!
 //! ```text
-//! uds (bind, accept) → peer (credentials, pidfd) → limits (permit) → admit (the composition root) → serve (HTTP/2)
+//! uds (bind, accept) → limits (permit) → peer (credentials, pidfd) ─┐
+//! tcp (bind, accept) → limits (permit) → tls (certificate) ─────────┴→ admit (the composition root) → serve (HTTP/2)
 //! ```
 //!
 //! Invariants: the socket lies where nobody but root and we can replace it; every connection holds a permit
-//! until its last byte; what a connection costs is bounded before its first request is read. Absent: abstract
-//! sockets, TCP and TLS (later), and the writer's credentials of each read (`SO_PASSCRED`, later).
+//! until its last byte; what a connection costs is bounded before its first request is read; over the network nobody is
+//! heard without a certificate of the CAs named for that. Absent: abstract sockets, and the writer's credentials of
+//! each read (`SO_PASSCRED`, later).
 
 pub mod limits;
 mod metrics;
 pub mod peer;
 pub mod serve;
+pub mod tcp;
+pub mod tls;
 pub mod uds;
 
 pub use limits::{Config, Limits};
 pub use metrics::describe;
 pub use peer::Peer;
-pub use serve::Server;
+pub use serve::{RemoteServer, Server};

@@ -21,5 +21,12 @@ pub use seldom::Seldom;
 pub use signals::{Reread, Signals};
 pub use supervisor::{Failure, Supervisor};
 
+/// The error and its cause in one line.
+#[must_use]
+pub fn with_cause(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
+}
+
 /// The error of any task.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

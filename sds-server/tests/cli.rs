@@ -258,6 +258,14 @@ fn envoy_bootstrap_has_a_kind_for_each_side() {
     check(&format!("--kind sidecar --part clusters {api}"), 2, "unless secrets come by ADS");
     check(&format!("--kind sidecar --clusters /c.yaml {api}"), 2, "--api ads only");
     check("--kind transparent --upstream-domain --ipv4-only", 0, "port_value: 15021");
+    let remote = "--remote sds.example.org:8443 --remote-cert /c.pem --remote-key /k.pem";
+    check(&format!("--kind sidecar {api} {remote} --remote-ca /r.pem"), 0, "example.org/countersign/server");
+    check(&format!("--kind sidecar {api} {remote}"), 2, "--remote-ca");
+    check(
+        &format!("--kind passthrough --route a.b=10.0.0.1:1 {remote} --remote-ca /r.pem"),
+        2,
+        "--remote is for",
+    );
     check(
         "--kind passthrough --route a.example.org=10.0.0.1:1 --route a.example.org=10.0.0.2:1",
         0,

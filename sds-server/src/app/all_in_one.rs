@@ -12,6 +12,7 @@ use spiffe_bridge::node::{self, Caller, CallerTask, Node, SealingKey, Session};
 use spiffe_bridge::registration::{Directory, Indexer};
 
 use super::data::Data;
+use super::remote::{Around, Remote};
 use super::sources::{self, Parts};
 use super::{reload, retention};
 use crate::admin::{AdminServer, MetricsServer};
@@ -55,6 +56,7 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             log.clone(),
             clock.clone(),
         )?;
+        let remote = Remote::open(&settings.remote, &authority).await?;
         let key = SealingKey::load_or_create(&settings.data.join(SEALING_KEY))?;
         let (node, engine) = node::open(
             settings.renewal(),
@@ -77,15 +79,18 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             entries,
             streams,
             attestor: attestor.clone(),
+            remote: remote.as_ref().map(Remote::status),
         };
         let (listener, admin) = bind(&settings, &parts, &metrics, &readiness, &drain)?;
-        let limits = Limits::new(&settings.limits, runtime::open_files());
-        let shared = Shared { clock, streams: parts.streams.clone(), limits: settings.sds };
-        let admit = admitter(node, attestor, &drain);
+        let limits = Limits::new(&settings.limits, runtime::open_files())
+            .with_remote(settings.remote.connections, settings.remote.connections_per_address);
+        let shared = Shared { clock: clock.clone(), streams: parts.streams.clone(), limits: settings.sds };
+        let admit = admitter(node.clone(), attestor, &drain);
         let (neighbours, health) = Neighbours::new().await?;
         let workload = workload_api::Shared { readiness: readiness.clone(), limits: settings.workload_api };
-        let service = WorkloadApi::beside(Receipts::beside(SdsService::new(shared)), workload, neighbours);
-        let server = Server::new(listener, limits, settings.limits.clone(), service, admit);
+        let sds = Receipts::beside(SdsService::new(shared));
+        let service = WorkloadApi::beside(sds.clone(), workload, neighbours);
+        let server = Server::new(listener, limits.clone(), settings.limits.clone(), service, admit);
 
         let mut tasks = Supervisor::new(drainer);
         tasks.spawn_background("signals", signals.run());
@@ -97,6 +102,19 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             engine.run(drain.token()).await;
             Ok::<_, Infallible>(())
         });
+        if let Some(remote) = remote {
+            let around = Around {
+                trust_domain: &settings.trust_domain,
+                config: (settings.limits.clone(), settings.remote.clone()),
+                node,
+                clock,
+                limits,
+                service: sds,
+                readiness: &readiness,
+                reread: reread.clone(),
+            };
+            remote.spawn(around, &mut tasks).await?;
+        }
         tasks.spawn("reload", |drain| reload::run(reread, parts.entries.clone(), drain));
         let records = log.clone();
         tasks.spawn("retention", |drain| retention::run(records, keep, drain));

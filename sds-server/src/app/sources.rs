@@ -15,6 +15,7 @@ use spiffe_bridge::registration::{DEFAULT_PROFILE, DirectoryHandle, Entry, Entry
 use tokio::sync::watch;
 
 use super::explain::explain;
+use super::remote::RemoteStatus;
 use crate::admin::{Bundle, Entries, Explained, Finding, Rescan, Rescanned, Sources, State, Status};
 use crate::config::Settings;
 use crate::runtime::{Drain, Readiness};
@@ -35,6 +36,8 @@ pub(super) struct Parts {
     pub(super) entries: DirectoryHandle,
     pub(super) streams: StreamRegistry,
     pub(super) attestor: Arc<Attestor>,
+    /// The door to the network, if it is open.
+    pub(super) remote: Option<RemoteStatus>,
 }
 
 pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain: &Drain) -> Sources {
@@ -62,7 +65,7 @@ impl Parts {
             false => State::Starting,
         };
         let directory = self.entries.status().borrow().clone();
-        let details = BTreeMap::from([
+        let mut details = BTreeMap::from([
             ("authority".to_owned(), value(self.authority.status())),
             ("node".to_owned(), value(&*self.node.status())),
             ("entries".to_owned(), value(&*directory)),
@@ -78,6 +81,10 @@ impl Parts {
                 }),
             ),
         ]);
+        if let Some(RemoteStatus { address, client_ca }) = &self.remote {
+            let remote = json!({ "address": address, "client_cas": client_ca.count() });
+            details.insert("remote".to_owned(), remote);
+        }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             trust_domain: self.settings.trust_domain.as_str().to_owned(),
@@ -130,6 +137,9 @@ impl Parts {
                 ),
                 "callers go on without its selectors, or with those it gave before; it is asked again by itself",
             );
+        }
+        if let Some(problem) = self.remote.as_ref().and_then(|remote| remote.client_ca.problem()) {
+            find(problem, "what was read before stays in force; the file is looked at again by itself");
         }
         if authority.root_ends_soon {
             find(

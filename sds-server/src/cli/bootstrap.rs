@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, anyhow};
 use envoy_configs::{
-    Api, Callee, Callers, EdgeTls, Families, Identity, KeyKind, Kind, Server, Settings, Shown,
+    Api, Callee, Callers, EdgeTls, Families, Identity, KeyKind, Kind, Remote, Server, Settings, Shown,
 };
 use spiffe_bridge::identity::{SpiffeId, TrustDomain, parse_workload_id};
 use spiffe_bridge::keys::KeyType;
@@ -48,7 +48,8 @@ fn of_its_kind(kind: Kind, args: &BootstrapArgs) -> anyhow::Result<()> {
     use Kind::{Egress, Gateway, OnDemand, Passthrough, Permissive, Sidecar, Transparent};
     let is_ads = args.api == Some(BootstrapApi::Ads) || kind == OnDemand;
     let all_but_passthrough: &[Kind] = &[Sidecar, Permissive, Transparent, Gateway, Egress, OnDemand];
-    let rules: [(&str, bool, &[Kind]); 14] = [
+    let rules: [(&str, bool, &[Kind]); 15] = [
+        ("--remote", args.remote.is_some(), all_but_passthrough),
         ("--app", args.app.is_some(), &[Sidecar, Permissive]),
         ("--outbound", args.outbound.is_some(), &[Sidecar, Permissive, Transparent, Egress]),
         ("--edge", args.edge.is_some(), &[Gateway]),
@@ -102,12 +103,18 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
     };
     let upstreams: Vec<_> =
         args.upstreams.iter().map(|text| addresses::host("--upstream", text)).collect::<Result<_, _>>()?;
+    let files = args.remote_cert.zip(args.remote_key).zip(args.remote_ca);
+    let remote = args.remote.zip(files).map(|(remote, ((certificate_chain, private_key), roots))| {
+        let host = addresses::host("--remote", &remote)?;
+        anyhow::Ok(Remote { host, certificate_chain, private_key, roots })
+    });
     let edge_tls = args.edge_certificate.zip(args.edge_key);
     Ok(Settings {
         node_id: args.node_id.unwrap_or_else(|| args.service.clone()),
         service: args.service,
         identity: identity.map_or(Identity::Default, Identity::Named),
         socket: server.socket.clone(),
+        remote: remote.transpose()?,
         api: match args.api {
             Some(BootstrapApi::Delta) => Api::Delta,
             Some(BootstrapApi::Sotw) => Api::Sotw,

@@ -32,6 +32,8 @@ pub struct File {
     pub attestors: Attestors,
     /// What callers may take.
     pub limits: endpoint::Config,
+    /// The door to the network, for callers with certificates.
+    pub remote: endpoint::tls::Config,
     /// What SDS clients may make the server keep.
     pub sds: sds::Limits,
     /// What clients of the Workload API may make the server keep.

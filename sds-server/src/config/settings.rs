@@ -41,6 +41,8 @@ pub struct Settings {
     pub attestors: Attestors,
     /// What callers may take.
     pub limits: endpoint::Config,
+    /// The door to the network, for callers with certificates.
+    pub remote: endpoint::tls::Config,
     /// What SDS clients may make the server keep.
     pub sds: sds::Limits,
     /// What clients of the Workload API may make the server keep.
@@ -79,7 +81,7 @@ impl Settings {
     ///
     /// # Errors
     /// Everything that is wrong, at once.
-    pub fn resolve(file: File, flags: Flags, environment: &Environment) -> Result<Self, Problems> {
+    pub fn resolve(mut file: File, flags: Flags, environment: &Environment) -> Result<Self, Problems> {
         let mut found = Vec::new();
         let trust_domain = trust_domain(flags.trust_domain.or(file.trust_domain), &mut found);
         let data = path("data", flags.data.or(file.data).or_else(|| environment.data()), &mut found);
@@ -101,6 +103,7 @@ impl Settings {
         file.renewal.problems(&mut found);
         file.attestors.problems(&mut found);
         limits(&file.limits, &mut found);
+        super::remote::settle(&mut file.remote, &mut found);
         sds_limits(&file.sds, &mut found);
         if file.workload_api.streams < 2 {
             let advice = "half of them is the most that one user takes: give at least 2";
@@ -125,6 +128,7 @@ impl Settings {
                 renewal: file.renewal,
                 attestors: file.attestors,
                 limits: file.limits,
+                remote: file.remote,
                 sds: file.sds,
                 workload_api: file.workload_api,
                 log: file.log,
@@ -170,7 +174,7 @@ impl Settings {
     }
 }
 
-type Found = Vec<(&'static str, String)>;
+pub(super) type Found = Vec<(&'static str, String)>;
 
 fn trust_domain(text: Option<String>, found: &mut Found) -> Option<TrustDomain> {
     let Some(text) = text else {

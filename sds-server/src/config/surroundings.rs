@@ -9,7 +9,9 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::{Problem, Settings};
+use crate::endpoint::tls::authorities;
 use crate::endpoint::uds;
+use crate::runtime::with_cause;
 
 /// Who else may write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -21,6 +23,7 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
         ("socket", socket(&settings.socket)),
         ("data", data(&settings.data)),
         ("entries", entries(&settings.entries)),
+        ("remote.client_ca", settings.remote.client_ca.as_deref().and_then(client_ca)),
     ];
     found.into_iter().filter_map(|(key, advice)| Some(Problem { key, advice: advice? })).collect()
 }
@@ -74,6 +77,11 @@ fn entries(path: &Path) -> Option<String> {
     }
 }
 
+/// Whether it is one of our own CAs is known to the running server alone.
+fn client_ca(path: &Path) -> Option<String> {
+    authorities::look_at(path).err().map(|error| with_cause(&error))
+}
+
 /// Whether we may put something into `path`, or make it: looks at the nearest ancestor that is there.
 fn writable(path: &Path) -> Option<String> {
     let there = path.ancestors().find(|ancestor| ancestor.exists())?;
@@ -81,9 +89,4 @@ fn writable(path: &Path) -> Option<String> {
         Ok(()) => None,
         Err(error) => Some(format!("cannot write to {there:?} ({error}): let the server's user write to it")),
     }
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|cause| format!(": {cause}"));
-    format!("{error}{}", cause.unwrap_or_default())
 }

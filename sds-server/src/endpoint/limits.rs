@@ -1,6 +1,7 @@
 //! How much callers may take, together and each: permits, and the sizes of HTTP/2.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,20 @@ pub enum Refused {
     /// All connections are taken.
     #[error("all connections are taken (limits.connections)")]
     Total,
+    /// The connections of this address are taken, or all of the door.
+    #[error(
+        "this address's connections are taken, or all of the door (remote.connections, remote.connections_per_address)"
+    )]
+    PerAddress,
+    /// So many of this address have not finished their handshakes.
+    #[error("too many unfinished handshakes of this address (remote.handshakes)")]
+    Handshakes,
+    /// Its handshake took too long.
+    #[error("its TLS handshake was not finished in time (remote.handshake)")]
+    HandshakeTime,
+    /// No TLS, or not as we speak it, or a certificate that does not open the door.
+    #[error("its TLS handshake failed: it needs TLS 1.3, h2 and a certificate of remote.client_ca's")]
+    Tls,
     /// This user's connections are taken.
     #[error("this user's connections are taken (limits.connections_per_uid)")]
     PerUid,
@@ -69,12 +84,25 @@ pub enum Refused {
 }
 
 impl Refused {
-    pub(super) const ALL: [Self; 4] = [Self::Total, Self::PerUid, Self::NoCredentials, Self::Silent];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Total,
+        Self::PerUid,
+        Self::PerAddress,
+        Self::Handshakes,
+        Self::HandshakeTime,
+        Self::Tls,
+        Self::NoCredentials,
+        Self::Silent,
+    ];
 
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Total => "total",
             Self::PerUid => "per_uid",
+            Self::PerAddress => "per_address",
+            Self::Handshakes => "handshakes",
+            Self::HandshakeTime => "handshake_time",
+            Self::Tls => "tls",
             Self::NoCredentials => "no_credentials",
             Self::Silent => "silent",
         }
@@ -86,20 +114,45 @@ impl Refused {
 pub struct Limits {
     total: u32,
     per_uid: u32,
+    remote: u32,
+    per_address: u32,
     counts: Arc<Mutex<Counts>>,
+}
+
+/// Who holds a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// A user of this node.
+    User(u32),
+    /// An address of the network; of IPv6 its first half, which one host has for itself.
+    Address(IpAddr),
+}
+
+impl Holder {
+    /// The holder at `address`.
+    #[must_use]
+    pub fn at(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        })
+    }
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     total: u32,
-    by_uid: HashMap<u32, u32>,
+    remote: u32,
+    permits: u64,
+    by_holder: HashMap<Holder, u32>,
 }
 
 /// The right to one connection, until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    uid: u32,
+    holder: Holder,
     files: u32,
+    number: u64,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -111,25 +164,45 @@ impl Limits {
         let most = u32::try_from(files / 4 * 3).unwrap_or(u32::MAX);
         let total = config.connections.min(most).max(2);
         let per_uid = config.connections_per_uid.min(total / 4 * 3).max(2);
-        Self { total, per_uid, counts: Arc::default() }
+        Self { total, per_uid, remote: 0, per_address: 0, counts: Arc::default() }
     }
 
-    /// Takes one connection for `uid` that holds `files` files.
+    /// At most `handshakes` at one time, and a quarter of them from one address.
+    pub(super) fn of_handshakes(handshakes: u32) -> Self {
+        let per_address = (handshakes / 4).max(1);
+        Self { total: handshakes, per_uid: 0, remote: handshakes, per_address, counts: Arc::default() }
+    }
+
+    /// The same with a door to the network that has at most `connections` of all, and `per_address` from one address;
+    /// never more than three quarters, so that no network can keep this node's callers out.
+    #[must_use]
+    pub fn with_remote(self, connections: u32, per_address: u32) -> Self {
+        let remote = connections.min(self.total / 4 * 3);
+        Self { remote, per_address: per_address.min(remote), ..self }
+    }
+
+    /// Takes one connection for `holder` that has `files` files.
     ///
     /// # Errors
-    /// [`Refused::Total`] or [`Refused::PerUid`].
-    pub fn permit(&self, uid: u32, files: u32) -> Result<Permit, Refused> {
+    /// [`Refused::Total`], [`Refused::PerUid`] or [`Refused::PerAddress`].
+    pub fn permit(&self, holder: Holder, files: u32) -> Result<Permit, Refused> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.total.saturating_add(files) > self.total {
             return Err(Refused::Total);
         }
-        let of_uid = counts.by_uid.get(&uid).copied().unwrap_or(0).saturating_add(files);
-        if of_uid > self.per_uid {
-            return Err(Refused::PerUid);
+        let of_holder = counts.by_holder.get(&holder).copied().unwrap_or(0).saturating_add(files);
+        match holder {
+            Holder::User(_) if of_holder > self.per_uid => return Err(Refused::PerUid),
+            Holder::Address(_) if of_holder > self.per_address || counts.remote + files > self.remote => {
+                return Err(Refused::PerAddress);
+            }
+            Holder::User(_) => {}
+            Holder::Address(_) => counts.remote += files,
         }
-        counts.by_uid.insert(uid, of_uid);
+        counts.by_holder.insert(holder, of_holder);
         counts.total += files;
-        Ok(Permit { uid, files, counts: self.counts.clone() })
+        counts.permits += 1;
+        Ok(Permit { holder, files, number: counts.permits, counts: self.counts.clone() })
     }
 
     /// Files of the connections that hold a permit now.
@@ -139,14 +212,25 @@ impl Limits {
     }
 }
 
+impl Permit {
+    /// Its number, counted from 1.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total -= self.files;
-        if let Some(of_uid) = counts.by_uid.get_mut(&self.uid) {
-            *of_uid -= self.files;
-            if *of_uid == 0 {
-                counts.by_uid.remove(&self.uid); // the map stays as small as the set of users
+        if matches!(self.holder, Holder::Address(_)) {
+            counts.remote -= self.files;
+        }
+        if let Some(of_holder) = counts.by_holder.get_mut(&self.holder) {
+            *of_holder -= self.files;
+            if *of_holder == 0 {
+                counts.by_holder.remove(&self.holder); // the map stays as small as the set of those who hold
             }
         }
     }
@@ -163,30 +247,49 @@ mod tests {
     #[test]
     fn one_user_cannot_keep_the_others_out() {
         let limits = limits(8, 8, 1000);
-        let _first = limits.permit(1, 2).unwrap();
-        let second = limits.permit(1, 2).unwrap();
-        let _third = limits.permit(1, 2).unwrap();
-        assert_eq!(limits.permit(1, 1).unwrap_err(), Refused::PerUid);
-        let _other = limits.permit(2, 2).unwrap();
+        let _first = limits.permit(Holder::User(1), 2).unwrap();
+        let second = limits.permit(Holder::User(1), 2).unwrap();
+        let _third = limits.permit(Holder::User(1), 2).unwrap();
+        assert_eq!(limits.permit(Holder::User(1), 1).unwrap_err(), Refused::PerUid);
+        let _other = limits.permit(Holder::User(2), 2).unwrap();
         drop(second);
-        let _again = limits.permit(1, 2).unwrap();
+        let _again = limits.permit(Holder::User(1), 2).unwrap();
         assert_eq!(limits.open(), 8);
     }
 
     #[test]
     fn the_total_stays_within_three_quarters_of_the_open_files() {
         let limits = limits(1000, 1000, 8);
-        let _first = limits.permit(1, 2).unwrap();
-        let _second = limits.permit(2, 2).unwrap();
-        let _shared = limits.permit(2, 1).unwrap();
-        assert_eq!(limits.permit(3, 2).unwrap_err(), Refused::Total);
+        let _first = limits.permit(Holder::User(1), 2).unwrap();
+        let _second = limits.permit(Holder::User(2), 2).unwrap();
+        let _shared = limits.permit(Holder::User(2), 1).unwrap();
+        assert_eq!(limits.permit(Holder::User(3), 2).unwrap_err(), Refused::Total);
+    }
+
+    #[test]
+    fn the_network_cannot_keep_this_nodes_callers_out_nor_one_address_the_others() {
+        let limits = limits(16, 16, 1000).with_remote(100, 8);
+        let address = |text: &str| Holder::at(text.parse().unwrap());
+        let _first = limits.permit(address("192.0.2.1"), 8).unwrap();
+        assert_eq!(limits.permit(address("::ffff:192.0.2.1"), 1).unwrap_err(), Refused::PerAddress);
+        let second = limits.permit(address("2001:db8::1"), 4).unwrap();
+        assert_eq!(
+            limits.permit(address("192.0.2.2"), 1).unwrap_err(),
+            Refused::PerAddress,
+            "three quarters"
+        );
+        let _local = limits.permit(Holder::User(1), 4).unwrap();
+        drop(second);
+        let _net = limits.permit(address("2001:db8::ffff:1"), 1).unwrap();
+        let same_half = limits.counts.lock().unwrap().by_holder.contains_key(&address("2001:db8::2"));
+        assert!(same_half, "one host has many addresses of IPv6");
     }
 
     #[test]
     fn a_permit_that_is_dropped_leaves_nothing_behind() {
         let limits = limits(4, 2, 1000);
-        drop(limits.permit(7, 2).unwrap());
+        drop(limits.permit(Holder::User(7), 2).unwrap());
         assert_eq!(limits.open(), 0);
-        assert!(limits.counts.lock().unwrap().by_uid.is_empty());
+        assert!(limits.counts.lock().unwrap().by_holder.is_empty());
     }
 }

@@ -6,6 +6,9 @@ use super::limits::Refused;
 
 const OPEN: &str = "countersign_connections";
 const ACCEPTED: &str = "countersign_connections_accepted_total";
+const REMOTE_OPEN: &str = "countersign_remote_connections";
+const REMOTE_ACCEPTED: &str = "countersign_remote_connections_accepted_total";
+const CLIENT_CA: &str = "countersign_remote_client_ca_good";
 const REFUSED: &str = "countersign_connections_refused_total";
 
 /// Describes the metrics of this module. Call it after the recorder is installed.
@@ -13,8 +16,18 @@ pub fn describe() {
     describe_gauge!(OPEN, "Connections that are open on the API socket.");
     describe_counter!(ACCEPTED, "Connections that were accepted on the API socket.");
     describe_counter!(REFUSED, "Connections that were closed before their first request, by reason.");
-    gauge!(OPEN).set(0.0);
-    counter!(ACCEPTED).absolute(0);
+    describe_gauge!(REMOTE_OPEN, "Connections of remote callers that are open, their handshakes done.");
+    describe_counter!(REMOTE_ACCEPTED, "Connections of remote callers whose handshakes were done.");
+    describe_gauge!(
+        CLIENT_CA,
+        "1 while remote.client_ca can be used; 0 while the CAs read before stay, or none is named."
+    );
+    for name in [OPEN, REMOTE_OPEN, CLIENT_CA] {
+        gauge!(name).set(0.0);
+    }
+    for name in [ACCEPTED, REMOTE_ACCEPTED] {
+        counter!(name).absolute(0);
+    }
     for reason in Refused::ALL {
         counter!(REFUSED, "reason" => reason.label()).absolute(0);
     }
@@ -24,20 +37,33 @@ pub(super) fn refused(reason: Refused) {
     counter!(REFUSED, "reason" => reason.label()).increment(1);
 }
 
+/// Whether the file of the CAs of remote callers can be used.
+pub(super) fn client_ca(is_good: bool) {
+    gauge!(CLIENT_CA).set(if is_good { 1.0 } else { 0.0 });
+}
+
 /// Counts one open connection for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Open(());
+pub(super) struct Open(&'static str);
 
 impl Open {
-    pub(super) fn new() -> Self {
-        counter!(ACCEPTED).increment(1);
-        gauge!(OPEN).increment(1.0);
-        Self(())
+    pub(super) fn local() -> Self {
+        Self::count(ACCEPTED, OPEN)
+    }
+
+    pub(super) fn remote() -> Self {
+        Self::count(REMOTE_ACCEPTED, REMOTE_OPEN)
+    }
+
+    fn count(accepted: &'static str, open: &'static str) -> Self {
+        counter!(accepted).increment(1);
+        gauge!(open).increment(1.0);
+        Self(open)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        gauge!(OPEN).decrement(1.0);
+        gauge!(self.0).decrement(1.0);
     }
 }

@@ -1,9 +1,7 @@
 //! The accept loop: a permit, a session and an HTTP/2 connection for each caller.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use spiffe_bridge::node::Session;
@@ -12,18 +10,23 @@ use tokio::task::JoinSet;
 use tower::Service;
 use tracing::Instrument as _;
 
+mod accept;
 mod connection;
 mod cork;
 mod exchange;
 mod exchanges;
 mod http2;
 mod keepalive;
+mod remote;
 
-use super::limits::{Config, Limits, Refused};
-use super::metrics::{self, Open};
+pub use remote::RemoteServer;
+
+use super::limits::{Config, Holder, Limits, Refused};
+use super::metrics::Open;
 use super::peer::{Peer, Processes};
 use super::uds::Listener;
-use crate::runtime::{BoxError, Drain, Seldom};
+use crate::runtime::{BoxError, Drain};
+use accept::{Accepting, Logs};
 use connection::Connection;
 use http2::Settings;
 
@@ -48,7 +51,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     /// Serves `service` on `listener`. `admit` is called with each peer and the number of its connection
-    /// (from 1); it must not block, and gives the connection's session, which every request carries in its
+    /// (from 1, over all doors); it must not block, and gives the connection's session, which every request carries in its
     /// extensions, and the work that keeps the session true, which runs until it ends or the connection does.
     pub fn new(listener: Listener, limits: Limits, config: Config, service: S, admit: A) -> Self {
         Self { listener, limits, config, service, admit }
@@ -64,37 +67,28 @@ where
         let http2 = Arc::new(Settings::new(&config));
         let log = Arc::new(Logs::default());
         let mut connections = JoinSet::new();
-        let mut number = 0_u64;
         let mut processes = Processes::default();
-        let mut backoff = Backoff::default();
+        let mut accepting = Accepting::default();
         loop {
-            let accepted = tokio::select! {
-                () = drain.begun() => break,
+            let stream = tokio::select! {
                 Some(_) = connections.join_next() => continue, // reaped as they end
-                accepted = listener.accept() => accepted,
+                accepted = accepting.next(|| listener.accept(), &log, &drain) => match accepted {
+                    Some(stream) => stream,
+                    None => break,
+                },
             };
-            let stream = match accepted {
-                Ok(stream) => stream,
-                Err(error) => {
-                    if let Some(pause) = backoff.after(&error) {
-                        log.accept_failed(&error);
-                        tokio::select! {
-                            () = drain.begun() => break,
-                            () = tokio::time::sleep(pause) => {}
-                        }
-                    }
-                    continue;
-                }
-            };
-            backoff = Backoff::default();
             let (peer, permit) = match admitted(&stream, &limits, &mut processes) {
                 Ok(admitted) => admitted,
-                Err((refused, uid)) => {
-                    log.refused(refused, uid);
+                Err((refused, Some(uid))) => {
+                    log.refused(refused, format_args!("uid {uid}"));
+                    continue;
+                }
+                Err((refused, None)) => {
+                    log.refused(refused, "somebody");
                     continue;
                 }
             };
-            number += 1;
+            let number = permit.number();
             let span = tracing::info_span!("connection", number, pid = peer.pid, uid = peer.uid);
             let (session, work) = span.in_scope(|| admit(peer, number));
             let connection = Connection {
@@ -105,7 +99,7 @@ where
                 drain: drain.clone(),
                 log: log.clone(),
             };
-            let held = (permit, Open::new());
+            let held = (permit, Open::local());
             connections.spawn(
                 async move {
                     connection.run(stream, work).await;
@@ -126,51 +120,7 @@ fn admitted(
     processes: &mut Processes,
 ) -> Result<(Peer, super::limits::Permit), (Refused, Option<u32>)> {
     let peer = Peer::of(stream).map_err(|_| (Refused::NoCredentials, None))?.shared(processes);
-    let permit = limits.permit(peer.uid, peer.files()).map_err(|refused| (refused, Some(peer.uid)))?;
+    let permit =
+        limits.permit(Holder::User(peer.uid), peer.files()).map_err(|refused| (refused, Some(peer.uid)))?;
     Ok((peer, permit))
-}
-
-/// The pause after an accept that failed.
-#[derive(Debug, Default)]
-struct Backoff(u32);
-
-impl Backoff {
-    /// None for an error that is the peer's alone. For ours (EMFILE, ENFILE, ENOMEM) the connection stays in
-    /// the backlog, and asking again at once would spin.
-    fn after(&mut self, error: &io::Error) -> Option<Duration> {
-        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
-            return None;
-        }
-        self.0 = (self.0 + 1).min(6);
-        Some(Duration::from_millis(10 << self.0).min(Duration::from_millis(500)))
-    }
-}
-
-/// Log lines that callers can cause, each at most once in ten seconds.
-#[derive(Debug)]
-struct Logs {
-    refused: Seldom,
-    accept: Seldom,
-}
-
-impl Default for Logs {
-    fn default() -> Self {
-        let period = Duration::from_secs(10);
-        Self { refused: Seldom::new(period), accept: Seldom::new(period) }
-    }
-}
-
-impl Logs {
-    fn refused(&self, reason: Refused, uid: Option<u32>) {
-        metrics::refused(reason);
-        if let Some(suppressed) = self.refused.event(Instant::now()) {
-            tracing::warn!(uid, suppressed, "connection closed: {reason}");
-        }
-    }
-
-    fn accept_failed(&self, error: &io::Error) {
-        if let Some(suppressed) = self.accept.event(Instant::now()) {
-            tracing::error!(%error, suppressed, "no connection can be accepted; trying again");
-        }
-    }
 }

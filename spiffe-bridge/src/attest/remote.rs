@@ -107,9 +107,15 @@ impl RemoteTrust {
     /// # Errors
     /// [`AuthoritiesError`].
     pub fn parse(pem: &[u8], own: &TrustBundle) -> Result<Self, AuthoritiesError> {
-        let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates.map_err(|error| AuthoritiesError::Pem(error.to_string()))?;
-        Self::new(certificates, own)
+        Self::new(certificates(pem)?, own)
+    }
+
+    /// Whether `pem` is a list of CAs, whosever they are.
+    ///
+    /// # Errors
+    /// [`AuthoritiesError`].
+    pub fn check(pem: &[u8]) -> Result<(), AuthoritiesError> {
+        authorities(&certificates(pem)?, |_, _| Ok(())).map(drop)
     }
 
     /// The same CAs beside other roots of ours.
@@ -120,24 +126,20 @@ impl RemoteTrust {
         Self::new(self.certificates.clone(), own)
     }
 
+    /// Trust in nobody, beside `own`.
+    #[must_use]
+    pub fn nobody(own: &TrustBundle) -> Self {
+        let own = own.roots.iter().filter_map(anchor).collect();
+        Self { certificates: Vec::new(), authorities: Vec::new(), own }
+    }
+
     fn new(certificates: Vec<CertificateDer<'static>>, own: &TrustBundle) -> Result<Self, AuthoritiesError> {
-        match certificates.len() {
-            0 => return Err(AuthoritiesError::Empty),
-            many if many > MAX_AUTHORITIES => return Err(AuthoritiesError::TooMany(many)),
-            _ => {}
-        }
         // Keys and not certificates: a root that was certified by another CA is the same signer.
         let ours: Vec<_> = own.roots.iter().filter_map(|root| inspect::subject_key(root).ok()).collect();
-        let mut authorities = Vec::with_capacity(certificates.len());
-        for (number, certificate) in (1..).zip(&certificates) {
-            let unfit = |source| AuthoritiesError::NotAnAuthority { number, source };
-            inspect::trust_anchor(certificate).map_err(unfit)?;
-            if ours.contains(&inspect::subject_key(certificate).map_err(unfit)?) {
-                let trust_domain = own.trust_domain.to_string();
-                return Err(AuthoritiesError::OwnRoot { number, trust_domain });
-            }
-            authorities.extend(anchor(certificate));
-        }
+        let authorities = authorities(&certificates, |number, key| match ours.contains(&key) {
+            true => Err(AuthoritiesError::OwnRoot { number, trust_domain: own.trust_domain.to_string() }),
+            false => Ok(()),
+        })?;
         Ok(Self { certificates, authorities, own: own.roots.iter().filter_map(anchor).collect() })
     }
 
@@ -164,6 +166,31 @@ impl RemoteTrust {
         }
         Ok(client_path(&peer.chain, &self.authorities, now)?)
     }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, AuthoritiesError> {
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| AuthoritiesError::Pem(error.to_string()))?;
+    match certificates.len() {
+        0 => Err(AuthoritiesError::Empty),
+        many if many > MAX_AUTHORITIES => Err(AuthoritiesError::TooMany(many)),
+        _ => Ok(certificates),
+    }
+}
+
+/// The anchors of `certificates`, each of which can be one, and whose number (from 1) and key `allow` lets pass.
+fn authorities(
+    certificates: &[CertificateDer<'static>],
+    allow: impl Fn(usize, Vec<u8>) -> Result<(), AuthoritiesError>,
+) -> Result<Vec<TrustAnchor<'static>>, AuthoritiesError> {
+    let mut authorities = Vec::with_capacity(certificates.len());
+    for (number, certificate) in (1..).zip(certificates) {
+        let unfit = |source| AuthoritiesError::NotAnAuthority { number, source };
+        inspect::trust_anchor(certificate).map_err(unfit)?;
+        allow(number, inspect::subject_key(certificate).map_err(unfit)?)?;
+        authorities.extend(anchor(certificate));
+    }
+    Ok(authorities)
 }
 
 fn anchor(certificate: &CertificateDer<'static>) -> Option<TrustAnchor<'static>> {

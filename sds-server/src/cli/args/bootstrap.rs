@@ -92,6 +92,18 @@ pub struct BootstrapArgs {
     /// Say this server name, for a passthrough gateway on the way [default: --upstream-name]
     #[arg(long, value_name = "DNS")]
     pub server_name: Option<String>,
+    /// Countersign over the network, instead of its socket: the address of its remote.listen
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["remote_cert", "remote_key", "remote_ca"])]
+    pub remote: Option<String>,
+    /// The certificate chain that this Envoy shows there, of a CA of remote.client_ca
+    #[arg(long, value_name = "FILE", requires = "remote")]
+    pub remote_cert: Option<PathBuf>,
+    /// And its key
+    #[arg(long, value_name = "FILE", requires = "remote")]
+    pub remote_key: Option<PathBuf>,
+    /// The roots of the server, as `countersign bundle` prints them
+    #[arg(long, value_name = "FILE", requires = "remote")]
+    pub remote_ca: Option<PathBuf>,
     /// Its own SPIFFE ID [default: the caller's first identity]
     #[arg(long, value_name = "ID")]
     pub identity: Option<String>,

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
 use tracing::Instrument as _;
 
-use super::Logs;
+use super::accept::Logs;
 use super::http2::{Event, Http2, Settings};
 use crate::endpoint::limits::Refused;
 use crate::runtime::{BoxError, Drain};
@@ -69,7 +69,7 @@ where
                 },
                 () = expects.overdue() => {
                     if matches!(expects, Expects::FirstRequest(_)) {
-                        log.refused(Refused::Silent, caller.uid());
+                        log.refused(Refused::Silent, &caller.origin);
                     }
                     return;
                 }

@@ -25,12 +25,20 @@ struct Corked<T> {
     held: Vec<u8>,
     /// Of these, so many are written.
     written: usize,
+    /// Whether the socket may hold bytes of its own: TLS does, while its own socket takes no more.
+    is_unflushed: bool,
     heard: Instant,
 }
 
 impl<T> Cork<T> {
     pub(super) fn new(io: T) -> Self {
-        Self(Arc::new(Mutex::new(Corked { io, held: Vec::new(), written: 0, heard: Instant::now() })))
+        Self(Arc::new(Mutex::new(Corked {
+            io,
+            held: Vec::new(),
+            written: 0,
+            is_unflushed: false,
+            heard: Instant::now(),
+        })))
     }
 
     /// The same socket.
@@ -61,7 +69,7 @@ impl<T: AsyncWrite + Unpin> Cork<T> {
 
 impl<T: AsyncWrite + Unpin> Corked<T> {
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.held.is_empty() {
+        if self.held.is_empty() && !self.is_unflushed {
             return Poll::Ready(Ok(()));
         }
         while let Some(rest) = self.held.get(self.written..).filter(|rest| !rest.is_empty()) {
@@ -71,7 +79,10 @@ impl<T: AsyncWrite + Unpin> Corked<T> {
             }
         }
         self.wipe();
-        Pin::new(&mut self.io).poll_flush(cx) // of TLS, which holds bytes of its own
+        self.is_unflushed = true;
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.is_unflushed = false;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,0 +1,100 @@
+//! A certificate authority that is not Countersign's: the operator's, or a stranger's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use data_encoding::{BASE64, Encoding, Specification};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls_pki_types::PrivateKeyDer;
+
+use crate::stranger::Credential;
+
+/// Its own certificate is self-signed.
+pub struct Ca(CertifiedIssuer<'static, KeyPair>);
+
+impl Ca {
+    /// A CA called `name`, with the URI that it is known by, if it has one.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn new(name: &str, uri: Option<&str>) -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.subject_alt_names = uri
+            .map(|uri| Ok::<_, anyhow::Error>(SanType::URI(uri.try_into()?)))
+            .transpose()?
+            .into_iter()
+            .collect();
+        Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
+    }
+
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A leaf for `uri`, right for both sides of TLS, that is valid for `life` from now on.
+    ///
+    /// # Errors
+    /// No key can be made, or the URI cannot stand in a certificate.
+    pub fn issue(&self, uri: &str, life: Duration) -> Result<Credential> {
+        self.issue_until(uri, SystemTime::now() + life)
+    }
+
+    /// The same, valid until `end`, which may be past.
+    ///
+    /// # Errors
+    /// As [`Ca::issue`].
+    pub fn issue_until(&self, uri: &str, end: SystemTime) -> Result<Credential> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "not of Countersign");
+        params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = (SystemTime::now() - Duration::from_secs(600)).into();
+        params.not_after = end.into();
+        let key = KeyPair::generate()?;
+        let leaf = params.signed_by(&key, &self.0)?;
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+        Ok(Credential { chain: vec![leaf.der().clone()], key })
+    }
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ca(..)")
+    }
+}
+
+/// Writes the chain and the key of `credential` as PEM files of `name` in `dir`, for any user to read: a test's Envoy
+/// may have one of its own.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn write(credential: &Credential, dir: &Path, name: &str) -> Result<[PathBuf; 2]> {
+    let chain: String = credential.chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
+    let key = pem("PRIVATE KEY", credential.key.secret_der());
+    let paths = [dir.join(format!("{name}.pem")), dir.join(format!("{name}.key"))];
+    for (path, text) in paths.iter().zip([chain, key]) {
+        fs::write(path, text)?;
+    }
+    Ok(paths)
+}
+
+/// RFC 7468.
+fn pem(label: &str, der: &[u8]) -> String {
+    let mut specification: Specification = BASE64.specification();
+    specification.wrap.width = 64;
+    specification.wrap.separator = "\n".into();
+    let body =
+        specification.encoding().as_ref().map(|base64: &Encoding| base64.encode(der)).unwrap_or_default();
+    format!("-----BEGIN {label}-----\n{body}-----END {label}-----\n")
+}
