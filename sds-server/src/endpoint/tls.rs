@@ -15,8 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
-use crate::runtime::duration;
+use spiffe_bridge::clock::duration;
 
 pub mod authorities;
 pub mod certificate;
