@@ -1,4 +1,5 @@
 //! The half that signs: one root, an issuing CA below it or none, leaves under that, each reserved, signed and recorded before it goes out.
+//! Tokens too, each signed by a key of its kind and recorded before it goes out.
 //!
 //! ```text
 //! sign ─► bounded queue ─► Issuer: batch ─► check, build ─► reserve (durable) ─► sign ─► audit (durable) ─► answer
@@ -10,6 +11,7 @@
 //! - A store that fails stops signing and nothing else: what was issued stays valid (invariant 3).
 //! - The CAs' certificates and the journal are in the store, their private keys are in the key manager.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,25 +22,32 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::audit;
 use crate::clock::{Clock, Timestamp};
-use crate::identity::{Revision, Serial, SpiffeId, TrustBundle};
-use crate::keys::{KeyHome, KeyManager, KeyType};
+use crate::identity::{Revision, Serial, SpiffeId, TokenKeys, TrustBundle};
+use crate::jose::Algorithm;
+use crate::keys::{KeyHome, KeyManager, KeyType, PublicKey};
 use crate::store::{Store, StoreError};
 use crate::x509::{self, CaFacts, Draft, Template};
 use signer::Signer;
+use token_keys::TokenSigner;
 
 mod batch;
 mod config;
 mod error;
 mod init;
 mod issuer;
+mod mint;
 mod signer;
 mod state;
+mod token;
+mod token_keys;
 mod validity;
 
 pub use config::{Config, Hierarchy, LeafRequest};
-pub use error::{InitError, IssuerError, OpenError, SignError, StateError};
+pub use error::{CompleteError, InitError, IssuerError, OpenError, SignError, StateError};
 pub use init::{init, trust_domain_of};
 pub use issuer::Issuer;
+pub use token::{IssuedToken, MAX_AUDIENCE_BYTES, MAX_AUDIENCES, TokenContent, TokenKind, TokenRequest};
+pub use token_keys::complete;
 
 /// Requests that wait to be signed: two full batches, so that one fills while another is in flight.
 /// A caller beyond that waits for a place, which is its back-pressure.
@@ -80,12 +89,25 @@ pub struct AuthorityStatus {
     pub key_type: KeyType,
     /// Its serial number, if it is not the root.
     pub issuing_serial: Option<Serial>,
-    /// Leaves issued since the start of the process.
+    /// The keys that sign tokens, by kind.
+    pub token_keys: BTreeMap<&'static str, TokenKeyStatus>,
+    /// Leaves and tokens issued since the start of the process.
     pub issued: u64,
     /// What went wrong last, until something goes well again.
     pub last_error: Option<String>,
     /// Where the CA keys are.
     pub key_home: KeyHome,
+}
+
+/// A key that signs tokens.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenKeyStatus {
+    /// What tokens call it by.
+    pub kid: String,
+    /// How it signs.
+    pub algorithm: Algorithm,
+    /// How many keys of its kind are in the bundle.
+    pub published: usize,
 }
 
 /// A handle on the authority. Cheap to clone; the [`Issuer`] ends when all are dropped.
@@ -96,10 +118,22 @@ pub struct Authority {
     bundle: watch::Receiver<Arc<TrustBundle>>,
 }
 
-/// A request and where its answer goes.
-struct Job {
+/// What is asked for.
+enum Job {
+    Leaf(LeafJob),
+    Token(TokenJob),
+}
+
+/// A request for a leaf, and where its answer goes.
+struct LeafJob {
     request: LeafRequest,
     answer: oneshot::Sender<Result<Issued, SignError>>,
+}
+
+/// A request for a token, and where its answer goes.
+struct TokenJob {
+    request: TokenRequest,
+    answer: oneshot::Sender<Result<IssuedToken, SignError>>,
 }
 
 /// What the handles and the task read alike.
@@ -112,8 +146,35 @@ struct Shared {
     root: CaFacts,
     signer: Signer,
     template: Template,
+    jwt: Option<TokenSigner>,
+    wit: Option<TokenSigner>,
     issued: AtomicU64,
     last_error: ArcSwapOption<String>,
+}
+
+impl Shared {
+    fn token_signer(&self, kind: TokenKind) -> Option<&TokenSigner> {
+        match kind {
+            TokenKind::Jwt => self.jwt.as_ref(),
+            TokenKind::Wit => self.wit.as_ref(),
+        }
+    }
+
+    fn token_keys(&self) -> BTreeMap<&'static str, TokenKeyStatus> {
+        let describe = |kind: TokenKind| {
+            let signer = self.token_signer(kind)?;
+            let TokenSigner { kid, algorithm, verifying, .. } = signer;
+            let (kid, published) = (kid.to_string(), verifying.len());
+            Some((kind.as_str(), TokenKeyStatus { kid, algorithm: *algorithm, published }))
+        };
+        TokenKind::ALL.into_iter().filter_map(describe).collect()
+    }
+
+    /// Whether the authority itself signs with it: nobody else may be given an identity under it. PK-19.
+    fn is_own(&self, key: &PublicKey) -> bool {
+        [&self.root, &self.signer.facts].into_iter().any(|ca| ca.public_key == *key)
+            || self.jwt.iter().chain(&self.wit).any(|signer| signer.public == *key)
+    }
 }
 
 /// The end of the last certificate that was ever reserved to be signed in `store`, as far as it has not been pruned: no
@@ -153,7 +214,13 @@ pub fn open(
     }
     let specimen = SpiffeId::new(format!("spiffe://{}/lint", config.trust_domain.as_str()))?;
     let template = x509::lint(Draft::new(&signer.facts), &signer.facts, &specimen)?;
-    let bundle = TrustBundle::new(config.trust_domain.clone(), vec![certificate], revision);
+    let jwt = token_keys::open(TokenKind::Jwt, keys.as_ref(), &store)?;
+    let wit = token_keys::open(TokenKind::Wit, keys.as_ref(), &store)?;
+    let revision = jwt.iter().chain(&wit).map(|signer| signer.revision).fold(revision, Revision::max);
+    let verifying = |signer: &Option<TokenSigner>| signer.iter().flat_map(|s| s.verifying.clone()).collect();
+    let tokens = TokenKeys { jwt: verifying(&jwt), wit: verifying(&wit) };
+    let bundle =
+        TrustBundle::new(config.trust_domain.clone(), vec![certificate], revision).with_tokens(tokens);
     // The sender lives in the task, which alone may change the bundle, once roots rotate.
     let (publisher, bundle) = watch::channel(Arc::new(bundle));
     let shared = Arc::new(Shared {
@@ -165,6 +232,8 @@ pub fn open(
         root: facts,
         signer,
         template,
+        jwt,
+        wit,
         issued: AtomicU64::new(0),
         last_error: ArcSwapOption::empty(),
     });
@@ -181,7 +250,18 @@ impl Authority {
     /// [`SignError`]: see [`SignError::is_request_fault`] for whose fault it is.
     pub async fn sign(&self, request: LeafRequest) -> Result<Issued, SignError> {
         let (answer, answered) = oneshot::channel();
-        self.jobs.send(Job { request, answer }).await.map_err(|_| SignError::Stopped)?;
+        self.jobs.send(Job::Leaf(LeafJob { request, answer })).await.map_err(|_| SignError::Stopped)?;
+        answered.await.map_err(|_| SignError::Stopped)?
+    }
+
+    /// Issues a token. It is recorded when this returns. If the future is dropped, it may still be issued, and its
+    /// record says so; nobody has it then.
+    ///
+    /// # Errors
+    /// [`SignError`]: see [`SignError::is_request_fault`] for whose fault it is.
+    pub async fn sign_token(&self, request: TokenRequest) -> Result<IssuedToken, SignError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job::Token(TokenJob { request, answer })).await.map_err(|_| SignError::Stopped)?;
         answered.await.map_err(|_| SignError::Stopped)?
     }
 
@@ -207,6 +287,7 @@ impl Authority {
             hierarchy: shared.signer.hierarchy(),
             key_type: shared.signer.facts.public_key.key_type(),
             issuing_serial: (!shared.signer.chain.is_empty()).then(|| shared.signer.facts.serial.clone()),
+            token_keys: shared.token_keys(),
             issued: shared.issued.load(Ordering::Relaxed),
             last_error: shared.last_error.load().as_deref().cloned(),
             key_home: shared.keys.home(),

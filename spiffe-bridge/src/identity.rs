@@ -8,6 +8,8 @@ mod id;
 mod memo;
 mod selector;
 mod svid;
+mod token;
+mod token_key;
 mod update;
 mod version;
 
@@ -19,5 +21,7 @@ pub use memo::Memo;
 pub use selector::{Selector, SelectorError, SelectorSet};
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use svid::{PrivateKey, Serial, X509Svid};
+pub use token::{Token, TokenSvid};
+pub use token_key::{Curve, KeyMaterial, TokenKey, TokenKeys};
 pub use update::{Admitted, Identity, Reach, Trust, WorkloadUpdate};
 pub use version::{ContentHash, Revision, Version};

@@ -29,9 +29,10 @@ async fn every_leaf_is_on_record_before_its_answer() {
     let log = Log::open(ca.store.clone(), ca.clock.clone()).unwrap();
     let records = log.read(0, 10).unwrap();
     let kinds: Vec<_> = records.iter().map(|r| r.event.kind.as_str()).collect();
-    assert_eq!(kinds, ["authority.root_created", "svid.issued"]);
-    assert_eq!(records[1].event.subject, "spiffe://example.org/web");
-    assert_eq!(records[1].event.detail["serial"], leaf.serial.to_string());
+    let key = "authority.token_key_created";
+    assert_eq!(kinds, ["authority.root_created", key, key, "svid.issued"]);
+    assert_eq!(records[3].event.subject, "spiffe://example.org/web");
+    assert_eq!(records[3].event.detail["serial"], leaf.serial.to_string());
     assert_eq!(leaf.revision, ca.store.revision());
     assert_eq!(ca.authority.status().issued, 1);
 }
@@ -39,10 +40,11 @@ async fn every_leaf_is_on_record_before_its_answer() {
 #[tokio::test]
 async fn the_authority_signs_for_no_key_of_its_own_and_no_nonsense() {
     let ca = ca().await;
-    let key = ca.keys.public(&ca.keys.list().unwrap()[0]).unwrap();
     let mut asked = request("spiffe://example.org/web");
-    asked.spki = key.spki().to_vec();
-    assert!(matches!(ca.refuse(asked.clone()).await, SignError::AuthorityKey));
+    for id in ca.keys.list().unwrap() {
+        asked.spki = ca.keys.public(&id).unwrap().spki().to_vec();
+        assert!(matches!(ca.refuse(asked.clone()).await, SignError::AuthorityKey), "{id}");
+    }
     asked.spki[90] ^= 1;
     assert!(matches!(ca.refuse(asked.clone()).await, SignError::PublicKey(_)));
     let short = spiffe_bridge::authority::LeafRequest {

@@ -43,6 +43,7 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             data.init(&config, &clock).await?;
         }
         let log = Log::open(data.store.clone(), clock.clone())?;
+        authority::complete(&config, data.keys.clone(), &data.store, &log).await?;
         let keep = config.retention + config.longest_leaf_lifetime;
         let (authority, issuer) =
             authority::open(config, data.keys.clone(), data.store.clone(), log.clone(), clock.clone())?;

@@ -69,7 +69,7 @@ const METRICS: &[Row] = &[
      "Identities whose last renewal failed."),
     ("countersign_served_not_after_timestamp_seconds", Gauge, None,
      "When the first certificate expires among those of connected callers, in Unix seconds; 0 if there are none."),
-    ("countersign_svids_issued_total", Counter, Some(("kind", &["x509"])),
+    ("countersign_svids_issued_total", Counter, Some(("kind", &["x509", "jwt", "wit"])),
      "SVIDs that the authority signed and recorded."),
     ("countersign_svids_refused_total", Counter, Some(("fault", &["request", "authority"])),
      "SVIDs that the authority did not sign, by whose fault it is."),

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use spiffe_bridge::authority::MAX_AUDIENCES;
+use spiffe_bridge::jose::Algorithm;
 
 use spiffe_bridge::authority::Hierarchy;
 use spiffe_bridge::clock::duration;
@@ -26,6 +28,18 @@ pub struct Authority {
     /// Lifetime of an X.509-SVID, unless the entry's profile says otherwise.
     #[serde(with = "duration")]
     pub leaf_lifetime: Duration,
+    /// The algorithm of the key that signs JWT-SVIDs, when it is made: ES256, ES384, RS256, … PS512.
+    pub jwt_algorithm: Algorithm,
+    /// Lifetime of a JWT-SVID.
+    #[serde(with = "duration")]
+    pub jwt_lifetime: Duration,
+    /// The most audiences of one JWT-SVID: each can use it at all others.
+    pub jwt_audiences: usize,
+    /// As `jwt_algorithm`, for WIT-SVIDs.
+    pub wit_algorithm: Algorithm,
+    /// Lifetime of a WIT-SVID.
+    #[serde(with = "duration")]
+    pub wit_lifetime: Duration,
     /// How far notBefore lies in the past, for peers whose clocks are late.
     #[serde(with = "duration")]
     pub backdate: Duration,
@@ -38,6 +52,11 @@ impl Default for Authority {
             hierarchy: Hierarchy::default(),
             root_lifetime: Duration::from_secs(365 * DAY),
             leaf_lifetime: Duration::from_secs(HOUR),
+            jwt_algorithm: Algorithm::default(),
+            jwt_lifetime: Duration::from_secs(5 * MINUTE),
+            jwt_audiences: 4,
+            wit_algorithm: Algorithm::default(),
+            wit_lifetime: Duration::from_secs(HOUR),
             backdate: Duration::from_secs(5 * MINUTE),
         }
     }
@@ -70,13 +89,29 @@ impl Authority {
         let text = duration::format;
         let (root, leaf) = (self.root_lifetime, self.leaf_lifetime);
         // Certificates count in seconds.
-        let whole = [root, leaf, self.backdate].iter().all(|duration| duration.subsec_millis() == 0);
+        let (jwt, wit) = (self.jwt_lifetime, self.wit_lifetime);
+        let whole =
+            [root, leaf, self.backdate, jwt, wit].iter().all(|duration| duration.subsec_millis() == 0);
         check("authority", whole, "certificates count in whole seconds: no ms here".to_owned());
         check("authority.leaf_lifetime", leaf.as_secs() >= 1, "it must be at least 1s".to_owned());
         check(
             "authority.leaf_lifetime",
             leaf < root,
             format!("{} is not shorter than authority.root_lifetime, {}", text(leaf), text(root)),
+        );
+        check("authority.jwt_lifetime", jwt.as_secs() >= 1, "it must be at least 1s".to_owned());
+        check("authority.wit_lifetime", wit.as_secs() >= 1, "it must be at least 1s".to_owned());
+        for (key, algorithm) in
+            [("authority.jwt_algorithm", self.jwt_algorithm), ("authority.wit_algorithm", self.wit_algorithm)]
+        {
+            let advice =
+                format!("no key signs with {algorithm} here: choose ES256, ES384, or one of RS and PS");
+            check(key, algorithm.signing().is_some(), advice);
+        }
+        check(
+            "authority.jwt_audiences",
+            (1..=MAX_AUDIENCES).contains(&self.jwt_audiences),
+            format!("it must be between 1 and {MAX_AUDIENCES}"),
         );
         check(
             "authority.root_lifetime",

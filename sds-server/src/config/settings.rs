@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
@@ -149,8 +150,16 @@ impl Settings {
         config.hierarchy = self.authority.hierarchy;
         config.root_lifetime = self.authority.root_lifetime;
         config.leaf_lifetime = self.authority.leaf_lifetime;
-        config.longest_leaf_lifetime = config.longest_leaf_lifetime.max(self.authority.leaf_lifetime);
+        config.longest_leaf_lifetime =
+            [self.authority.leaf_lifetime, self.authority.jwt_lifetime, self.authority.wit_lifetime]
+                .into_iter()
+                .fold(config.longest_leaf_lifetime, Duration::max);
         config.backdate = self.authority.backdate;
+        config.jwt_algorithm = self.authority.jwt_algorithm;
+        config.jwt_lifetime = self.authority.jwt_lifetime;
+        config.jwt_audiences = self.authority.jwt_audiences;
+        config.wit_algorithm = self.authority.wit_algorithm;
+        config.wit_lifetime = self.authority.wit_lifetime;
         config
     }
 

@@ -19,8 +19,8 @@ use sds_server::sds::request::Names;
 use sds_server::sds::{Limits, Protocol, Request, Response, SdsService, Shared, Subscription};
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{
-    ContentHash, Identity, Memo, PrivateKey, Revision, Serial, SpiffeId, TrustBundle, TrustDomain, Version,
-    WorkloadUpdate, X509Svid,
+    ContentHash, Identity, Memo, PrivateKey, Revision, Serial, SpiffeId, TokenKeys, TrustBundle, TrustDomain,
+    Version, WorkloadUpdate, X509Svid,
 };
 use spiffe_bridge::node::{Caller, Session, SessionState, Sessions};
 use tokio::net::UnixStream;
@@ -88,6 +88,7 @@ pub(crate) fn bundle(revision: u64) -> Arc<TrustBundle> {
     Arc::new(TrustBundle {
         trust_domain: TrustDomain::new("example.org").unwrap(),
         roots: vec![ca().der().clone(), other.der().clone()],
+        tokens: TokenKeys::default(),
         version: version(revision),
         memo: Memo::default(),
     })

@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use tracing::Instrument;
 
-use super::{Issued, Job, LeafRequest, Shared, SignError, state, validity};
+use super::{Issued, Job, LeafJob, LeafRequest, Shared, SignError, mint, state, validity};
 use crate::audit::Event;
 use crate::clock::Timestamp;
 use crate::identity::{MAX_ID_BYTES, Revision, Serial, SpiffeId};
@@ -22,7 +22,7 @@ const INLINE: usize = 8;
 
 /// A leaf that may be signed, once it is reserved.
 struct Prepared {
-    job: Job,
+    job: LeafJob,
     serial: Serial,
     validity: Validity,
     tbs: Vec<u8>,
@@ -50,8 +50,22 @@ struct Particulars {
     signature: String,
 }
 
-/// Issues `jobs` and answers each of them.
+/// Issues `jobs` and answers each of them: leaves and tokens side by side.
 pub(super) async fn issue(shared: Arc<Shared>, jobs: Vec<Job>) {
+    let (mut leaves, mut tokens) = (Vec::new(), Vec::new());
+    for job in jobs {
+        match job {
+            Job::Leaf(job) => leaves.push(job),
+            Job::Token(job) => tokens.push(job),
+        }
+    }
+    tokio::join!(issue_leaves(shared.clone(), leaves), mint::issue(shared, tokens));
+}
+
+async fn issue_leaves(shared: Arc<Shared>, jobs: Vec<LeafJob>) {
+    if jobs.is_empty() {
+        return;
+    }
     let span = tracing::debug_span!("issue", leaves = jobs.len());
     metrics::histogram!("countersign_issuer_batch_leaves").record(jobs.len() as f64);
     async move {
@@ -99,7 +113,7 @@ pub(super) async fn issue(shared: Arc<Shared>, jobs: Vec<Job>) {
 
 /// Runs `work` where it does not hold up the runtime. `None` if it broke off: the answers are then
 /// dropped, and their callers told that the authority has stopped.
-async fn compute<T: Send + 'static, U: Send + 'static>(
+pub(super) async fn compute<T: Send + 'static, U: Send + 'static>(
     items: Vec<T>,
     work: impl FnOnce(Vec<T>) -> Vec<U> + Send + 'static,
 ) -> Option<Vec<U>> {
@@ -111,8 +125,8 @@ async fn compute<T: Send + 'static, U: Send + 'static>(
 }
 
 /// Builds what passes, and answers what does not.
-fn prepare_all(shared: &Shared, jobs: Vec<Job>) -> Vec<Prepared> {
-    let prepare = |job: Job| {
+fn prepare_all(shared: &Shared, jobs: Vec<LeafJob>) -> Vec<Prepared> {
+    let prepare = |job: LeafJob| {
         if job.answer.is_closed() {
             return None; // Nobody waits for it any more.
         }
@@ -132,8 +146,7 @@ fn build(shared: &Shared, request: &LeafRequest) -> Result<(Serial, Validity, Ve
     check_id(shared, &request.spiffe_id)?;
     let dns_names = DnsNames::parse(&request.dns_names)?;
     let public_key = PublicKey::from_spki(&request.spki)?;
-    // A leaf for a CA's key would authenticate whoever signs as the authority. PK-19.
-    if [&shared.root, &shared.signer.facts].into_iter().any(|ca| ca.public_key == public_key) {
+    if shared.is_own(&public_key) {
         return Err(SignError::AuthorityKey);
     }
     let config = &shared.config;
@@ -151,7 +164,7 @@ fn build(shared: &Shared, request: &LeafRequest) -> Result<(Serial, Validity, Ve
     Ok((serial, validity, tbs))
 }
 
-fn check_id(shared: &Shared, id: &SpiffeId) -> Result<(), SignError> {
+pub(super) fn check_id(shared: &Shared, id: &SpiffeId) -> Result<(), SignError> {
     if *id.trust_domain() != shared.config.trust_domain {
         let trust_domain = shared.config.trust_domain.to_string();
         return Err(SignError::OtherTrustDomain { spiffe_id: id.to_string(), trust_domain });
@@ -221,16 +234,21 @@ fn answer_all(shared: &Shared, signed: Vec<Certified>, revision: Revision) {
     }
 }
 
-fn refuse_all(shared: &Shared, jobs: impl Iterator<Item = Job>, error: &SignError) {
+fn refuse_all(shared: &Shared, jobs: impl Iterator<Item = LeafJob>, error: &SignError) {
     tracing::error!(%error, cause = std::error::Error::source(error).map(tracing::field::display), "not issued");
     jobs.for_each(|job| refuse(shared, job, error.clone()));
 }
 
-fn refuse(shared: &Shared, job: Job, error: SignError) {
+fn refuse(shared: &Shared, job: LeafJob, error: SignError) {
+    note(shared, &error);
+    let _ = job.answer.send(Err(error));
+}
+
+/// Counts a refusal, and keeps it for the status if the fault is ours.
+pub(super) fn note(shared: &Shared, error: &SignError) {
     let whose = if error.is_request_fault() { "request" } else { "authority" };
     metrics::counter!("countersign_svids_refused_total", "fault" => whose).increment(1);
     if !error.is_request_fault() {
         shared.last_error.store(Some(Arc::new(error.to_string())));
     }
-    let _ = job.answer.send(Err(error));
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{SpiffeId, TrustDomain};
+use crate::jose::Algorithm;
 use crate::keys::KeyType;
 
 /// How an authority issues.
@@ -24,6 +25,16 @@ pub struct Config {
     pub longest_leaf_lifetime: Duration,
     /// How far notBefore lies in the past, for peers whose clocks are slow. Five minutes.
     pub backdate: Duration,
+    /// The algorithm of the key that signs JWT-SVIDs, when it is made. Not ES512. An authority that has one keeps it.
+    pub jwt_algorithm: Algorithm,
+    /// How long a JWT-SVID is valid. Five minutes: it is nobody's but its bearer's.
+    pub jwt_lifetime: Duration,
+    /// The most audiences of one JWT-SVID: each can use it at all others. At most [`super::MAX_AUDIENCES`].
+    pub jwt_audiences: usize,
+    /// As `jwt_algorithm`, for WIT-SVIDs.
+    pub wit_algorithm: Algorithm,
+    /// How long a WIT-SVID is valid. An hour.
+    pub wit_lifetime: Duration,
     /// How long the record of a reservation is kept after its last leaf has expired. Seven days.
     pub retention: Duration,
 }
@@ -41,6 +52,11 @@ impl Config {
             leaf_lifetime: HOUR,
             longest_leaf_lifetime: HOUR * 24,
             backdate: Duration::from_secs(300),
+            jwt_algorithm: Algorithm::default(),
+            jwt_lifetime: Duration::from_secs(300),
+            jwt_audiences: 4,
+            wit_algorithm: Algorithm::default(),
+            wit_lifetime: HOUR,
             retention: HOUR * 24 * 7,
         }
     }

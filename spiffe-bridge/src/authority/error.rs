@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::token::{MAX_AUDIENCE_BYTES, TokenKind};
 use crate::audit::AuditError;
 use crate::clock::Timestamp;
 use crate::identity::MAX_ID_BYTES;
+use crate::jose::Algorithm;
 use crate::keys::{KeyError, KeyId, PublicKeyError};
 use crate::store::StoreError;
 use crate::x509::inspect::InspectError;
@@ -109,7 +111,31 @@ pub enum OpenError {
     TrustDomain(#[from] spiffe::SpiffeIdError),
 }
 
-/// Why no leaf was issued.
+/// Why the keys of tokens were not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompleteError {
+    /// No key of it is made here.
+    #[error("tokens are not signed with {algorithm} here: choose ES256, ES384, or one of RS and PS")]
+    Algorithm {
+        /// Which.
+        algorithm: Algorithm,
+    },
+    /// The store holds what we do not understand.
+    #[error("the authority's state cannot be read")]
+    State(#[from] StateError),
+    /// The store failed.
+    #[error("the store failed: start again, it resumes")]
+    Store(#[from] StoreError),
+    /// The key manager failed.
+    #[error("a key for tokens could not be made: start again, it resumes")]
+    Key(#[from] KeyError),
+    /// The step was cut off.
+    #[error("the making of a key was cut off: start again, it resumes")]
+    CutOff,
+}
+
+/// Why no leaf or token was issued.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
@@ -139,6 +165,27 @@ pub enum SignError {
     /// The key is the root's own.
     #[error("the public key is the authority's own: make a new key for the workload")]
     AuthorityKey,
+    /// There is no key for such tokens yet.
+    #[error("this authority has no key that signs {} tokens: start the server anew, it makes one", kind.as_str())]
+    NoTokenKey {
+        /// Which tokens.
+        kind: TokenKind,
+    },
+    /// JOSE has no algorithm of SVIDs for the holder's key.
+    #[error("no token is issued for a key of this type: make an EC P-256 or P-384 or an RSA key")]
+    NoTokenAlgorithm,
+    /// JWT-SVID §3.2.
+    #[error("a JWT-SVID needs an audience: name whom it is for")]
+    NoAudience,
+    /// More than the operator allows.
+    #[error("at most {most} audiences are put into one token (authority.jwt_audiences): ask for one each")]
+    Audiences {
+        /// The most.
+        most: usize,
+    },
+    /// Empty, too long, or not plain text.
+    #[error("an audience is a plain text of 1 to {MAX_AUDIENCE_BYTES} bytes")]
+    Audience,
     /// Less than a second.
     #[error("a lifetime of less than a second: ask for a longer one")]
     TooShort,
@@ -180,8 +227,13 @@ impl SignError {
             | Self::DnsName(_)
             | Self::PublicKey(_)
             | Self::AuthorityKey
+            | Self::NoTokenAlgorithm
+            | Self::NoAudience
+            | Self::Audiences { .. }
+            | Self::Audience
             | Self::TooShort => true,
             Self::RootNotValid { .. }
+            | Self::NoTokenKey { .. }
             | Self::Template(_)
             | Self::Store(_)
             | Self::Audit(_)

@@ -147,7 +147,7 @@ async fn prepare(config: &Config, keys: &dyn KeyManager, store: &Store) -> Resul
 }
 
 /// Makes the key `id`, unless an init that was cut off made it already.
-fn make_key(keys: &dyn KeyManager, id: &KeyId, key_type: KeyType) -> Result<(), KeyError> {
+pub(super) fn make_key(keys: &dyn KeyManager, id: &KeyId, key_type: KeyType) -> Result<(), KeyError> {
     match keys.generate(id, key_type) {
         // The crash came between key and certificate: nothing was signed with it that anybody has.
         Err(KeyError::Exists { .. }) if keys.public(id)?.key_type() == key_type => Ok(()),

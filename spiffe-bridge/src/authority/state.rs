@@ -159,12 +159,15 @@ pub(super) fn reservation_ends(key: &[u8]) -> Option<Timestamp> {
     u64::from_str_radix(seconds, 16).ok().map(Timestamp::from_unix_seconds)
 }
 
-fn put(key: &str, value: &impl Serialize) -> Write {
+pub(super) fn put(key: &str, value: &impl Serialize) -> Write {
     // Structs of texts and numbers always serialise; what did not would be refused when read.
     Write::Put { key: key.into(), value: serde_json::to_vec(value).unwrap_or_default() }
 }
 
-fn read<T: DeserializeOwned>(store: &Store, key: &'static str) -> Result<Option<(T, Revision)>, StateError> {
+pub(super) fn read<T: DeserializeOwned>(
+    store: &Store,
+    key: &'static str,
+) -> Result<Option<(T, Revision)>, StateError> {
     let Some(stored) = store.get(key.as_bytes())? else { return Ok(None) };
     let value = serde_json::from_slice(&stored.value).map_err(|_| StateError::Unknown { key })?;
     Ok(Some((value, stored.revision)))

@@ -1,24 +1,31 @@
 //! The trust bundle of a foreign trust domain, as its operator hands it over: PEM, or a SPIFFE bundle document.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value};
 
+use super::document::Use;
+use super::jwk::{self, JwkError};
+use super::object::Object;
+use crate::identity::{TokenKey, TokenKeys};
 use crate::x509::inspect;
 
 /// The most roots of one trust domain: more make every handshake of Envoy slower, and its list of CA names too long.
 pub const MAX_ROOTS: usize = 128;
 
-/// What a bundle document says of X.509.
+/// The most keys of tokens of one trust domain and kind: each token without a kid is tried with all of them.
+pub const MAX_TOKEN_KEYS: usize = 64;
+
+/// What a bundle document says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleDocument {
     /// CA certificates, DER, each once, in the order of the document. Never empty.
     pub roots: Vec<CertificateDer<'static>>,
+    /// Keys of tokens. None in PEM.
+    pub tokens: TokenKeys,
     /// `spiffe_sequence`, where the document has one. SPIFFE Trust Domain and Bundle §4.1.1.
     pub sequence: Option<u64>,
 }
@@ -33,9 +40,15 @@ pub enum BundleError {
     /// Not PEM.
     #[error("not PEM ({0}): paste the CERTIFICATE blocks of the roots, or a SPIFFE bundle document")]
     Pem(rustls_pki_types::pem::Error),
-    /// An X.509 key of the document carries other than one certificate. X509-SVID §6.1.
-    #[error("key {0} of the document has no x5c with exactly one base64 certificate")]
+    /// The members are not what the standard says. Bundle §4.1.
+    #[error("not a SPIFFE bundle document: {0}")]
+    Member(&'static str),
+    /// An X.509 key of the document carries no certificate that can be read. X509-SVID §6.1.
+    #[error("key {0} of the document has an x5c that is not a base64 certificate")]
     X5c(usize),
+    /// A key of tokens that must not be taken.
+    #[error("key {0} of the document cannot be used")]
+    Jwk(usize, #[source] JwkError),
     /// A certificate that cannot stand as a root.
     #[error("certificate {number} is not one that can be trusted as a root: {why}")]
     Root {
@@ -50,6 +63,9 @@ pub enum BundleError {
     /// Invariant 11.
     #[error("{0} roots: at most {MAX_ROOTS} are taken")]
     TooMany(usize),
+    /// Invariant 11.
+    #[error("{0} keys of tokens: at most {MAX_TOKEN_KEYS} of a kind are taken")]
+    TooManyKeys(usize),
 }
 
 /// Reads a bundle: a SPIFFE bundle document if it begins as JSON does, else PEM.
@@ -57,8 +73,11 @@ pub enum BundleError {
 /// # Errors
 /// [`BundleError`]; a bundle is taken whole or not at all.
 pub fn parse(text: &str) -> Result<BundleDocument, BundleError> {
-    let (roots, sequence) =
-        if text.trim_start().starts_with('{') { from_json(text)? } else { (from_pem(text)?, None) };
+    let (roots, tokens, sequence) = if text.trim_start().starts_with('{') {
+        from_json(text)?
+    } else {
+        (from_pem(text)?, TokenKeys::default(), None)
+    };
     let mut seen = HashSet::new();
     let roots: Vec<_> = roots.into_iter().filter(|root| seen.insert(root.as_ref().to_vec())).collect();
     if roots.is_empty() {
@@ -70,74 +89,64 @@ pub fn parse(text: &str) -> Result<BundleDocument, BundleError> {
     for (n, root) in roots.iter().enumerate() {
         inspect::trust_anchor(root).map_err(|e| BundleError::Root { number: n + 1, why: e.to_string() })?;
     }
-    Ok(BundleDocument { roots, sequence })
+    Ok(BundleDocument { roots, tokens, sequence })
 }
 
 fn from_pem(text: &str) -> Result<Vec<CertificateDer<'static>>, BundleError> {
     CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(BundleError::Pem)
 }
 
-fn from_json(text: &str) -> Result<(Vec<CertificateDer<'static>>, Option<u64>), BundleError> {
-    let document: Document = serde_json::from_str(text)?;
-    let mut roots = Vec::new();
-    for (n, key) in document.keys.iter().enumerate() {
+type Read = (Vec<CertificateDer<'static>>, TokenKeys, Option<u64>);
+
+fn from_json(text: &str) -> Result<Read, BundleError> {
+    let Object(document) = serde_json::from_str(text)?;
+    // Other members may be there. Bundle §4.1.
+    let Some(Value::Array(keys)) = document.get("keys") else { return Err(BundleError::Member("no keys")) };
+    let sequence = match document.get("spiffe_sequence") {
+        None => None,
+        Some(value) => {
+            Some(value.as_u64().ok_or(BundleError::Member("spiffe_sequence is not a whole number"))?)
+        }
+    };
+    let (mut roots, mut tokens) = (Vec::new(), TokenKeys::default());
+    for (n, key) in keys.iter().enumerate() {
+        let Value::Object(key) = key else { return Err(BundleError::Member("a key is not an object")) };
         // An unknown kty or use leaves the rest as good as it was, and `use` knows no upper case. Bundle §4.2.2.
-        let known = matches!(key.kty.as_deref(), Some("EC" | "RSA" | "OKP" | "AKP"));
-        if !known || key.r#use.as_deref() != Some("x509-svid") {
-            continue;
+        let known = matches!(key.get("kty").and_then(Value::as_str), Some("EC" | "RSA" | "OKP" | "AKP"));
+        let r#use = key.get("use").and_then(Value::as_str).and_then(Use::parse);
+        match r#use.filter(|_| known) {
+            Some(Use::X509Svid) => roots.extend(root(key, n + 1)?),
+            Some(Use::JwtSvid) => tokens.jwt.extend(token(key, n + 1)?),
+            Some(Use::WitSvid) => tokens.wit.extend(token(key, n + 1)?),
+            None => {}
         }
-        let [certificate] = key.x5c.as_slice() else { return Err(BundleError::X5c(n + 1)) };
-        let der = BASE64.decode(certificate.as_bytes()).map_err(|_| BundleError::X5c(n + 1))?;
-        roots.push(CertificateDer::from(der));
     }
-    Ok((roots, document.spiffe_sequence))
-}
-
-/// The members that are read; the others may be there. Bundle §4.1.
-struct Document {
-    keys: Vec<Jwk>,
-    spiffe_sequence: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Jwk {
-    kty: Option<String>,
-    r#use: Option<String>,
-    #[serde(default)]
-    x5c: Vec<String>,
-}
-
-impl<'de> Deserialize<'de> for Document {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members)
-    }
-}
-
-/// Reads the members one by one: serde's own way takes the last of two with one name. Bundle §6.3.
-struct Members;
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Document;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object with the member keys")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
-        use serde::de::Error as _;
-        let (mut keys, mut spiffe_sequence, mut seen) = (None, None, HashSet::new());
-        while let Some(name) = map.next_key::<String>()? {
-            match name.as_str() {
-                "keys" => keys = Some(map.next_value()?),
-                "spiffe_sequence" => spiffe_sequence = Some(map.next_value()?),
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-            if !seen.insert(name.clone()) {
-                return Err(A::Error::custom(format!("member {name:?} stands there twice")));
-            }
+    for keys in [&tokens.jwt, &tokens.wit] {
+        if keys.len() > MAX_TOKEN_KEYS {
+            return Err(BundleError::TooManyKeys(keys.len()));
         }
-        let keys = keys.ok_or_else(|| A::Error::missing_field("keys"))?;
-        Ok(Document { keys, spiffe_sequence })
+    }
+    Ok((roots, tokens, sequence))
+}
+
+/// The first certificate; a key without one is passed over. X509-SVID §6.2.
+fn root(key: &Map<String, Value>, number: usize) -> Result<Option<CertificateDer<'static>>, BundleError> {
+    let x5c = match key.get("x5c") {
+        None => return Ok(None),
+        Some(Value::Array(x5c)) => x5c,
+        Some(_) => return Err(BundleError::X5c(number)),
+    };
+    let Some(first) = x5c.first() else { return Ok(None) };
+    let der = first.as_str().and_then(|text| BASE64.decode(text.as_bytes()).ok());
+    der.map(|der| Some(CertificateDer::from(der))).ok_or(BundleError::X5c(number))
+}
+
+/// A key that cannot be used is passed over, unless somebody gave a private one away.
+fn token(key: &Map<String, Value>, number: usize) -> Result<Option<TokenKey>, BundleError> {
+    match jwk::token_key(key) {
+        Ok(key) => Ok(Some(key)),
+        Err(error @ JwkError::Private) => Err(BundleError::Jwk(number, error)),
+        Err(_) => Ok(None),
     }
 }
 
@@ -181,9 +190,19 @@ mod tests {
         };
         check("", "no X.509 root");
         check("{\"keys\":[]}", "no X.509 root");
-        check("{}", "missing field `keys`");
+        check("{}", "no keys");
         check(&format!(r#"{{"keys":[{good}],"keys":[]}}"#), "twice");
-        check(r#"{"keys":[{"kty":"EC","use":"x509-svid","x5c":[]}]}"#, "key 1");
+        check(r#"{"keys":[{"kty":"EC","use":"x509-svid","x5c":[]}]}"#, "no X.509 root");
+        check(r#"{"keys":[{"kty":"EC","use":"x509-svid","x5c":["!"]}]}"#, "key 1");
+        check(r#"{"keys":[1]}"#, "not an object");
+        check(r#"{"spiffe_sequence":-1,"keys":[]}"#, "whole number");
+        check(
+            &format!(
+                r#"{{"keys":[{good},{{"kty":"EC","use":"jwt-svid","kid":"a","crv":"P-256","x":"{0}","y":"{0}","d":"{0}"}}]}}"#,
+                "A".repeat(43)
+            ),
+            "key 2",
+        );
         check(r#"{"keys":[{"kty":"EC","use":"x509-svid","x5c":["AAAA"]}]}"#, "certificate 1");
         check("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", "not PEM");
     }

@@ -10,6 +10,7 @@ use spiffe::TrustDomain;
 
 use super::{Entry, EntryId, FederatedBundle, Profile, Terms};
 use crate::identity::{SelectorSet, parse_workload_id};
+use crate::jose::bundle::BundleDocument;
 use crate::keys::KeyType;
 
 mod print;
@@ -205,11 +206,9 @@ fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, L
             let bundle = faults.take(raw.bundle.as_ref()?, rules::bundle);
             let (trust_domain, bundle) = (trust_domain?, bundle?);
             let source = faults.file.clone();
-            let (roots, sequence) = (bundle.roots, bundle.sequence);
-            Some((
-                Content::TrustDomain(Arc::new(FederatedBundle { trust_domain, roots, sequence, source })),
-                name.referenced,
-            ))
+            let BundleDocument { roots, tokens, sequence } = bundle;
+            let bundle = FederatedBundle { trust_domain, roots, tokens, sequence, source };
+            Some((Content::TrustDomain(Arc::new(bundle)), name.referenced))
         }
     }
 }

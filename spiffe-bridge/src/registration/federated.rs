@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use spiffe::TrustDomain;
 
+use crate::identity::TokenKeys;
+
 /// What a `TrustDomain` document says, checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FederatedBundle {
@@ -13,6 +15,8 @@ pub struct FederatedBundle {
     pub trust_domain: TrustDomain,
     /// CA certificates, DER. Never empty.
     pub roots: Vec<CertificateDer<'static>>,
+    /// Keys of tokens. None in PEM.
+    pub tokens: TokenKeys,
     /// `spiffe_sequence` of a SPIFFE bundle document; `None` for PEM.
     pub sequence: Option<u64>,
     /// The name of the file that it stands in.

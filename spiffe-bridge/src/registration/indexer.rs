@@ -105,9 +105,13 @@ impl Indexer {
         let mut bundles = BTreeMap::new();
         for declared in self.files.values().flat_map(|form| &form.federated) {
             let domain = &declared.trust_domain;
-            let kept = self.bundles.get(domain).filter(|bundle| bundle.roots == declared.roots);
+            let kept = self
+                .bundles
+                .get(domain)
+                .filter(|bundle| bundle.roots == declared.roots && bundle.tokens == declared.tokens);
             let bundle = kept.cloned().unwrap_or_else(|| {
-                Arc::new(TrustBundle::new(domain.clone(), declared.roots.clone(), self.revision))
+                let (roots, tokens) = (declared.roots.clone(), declared.tokens.clone());
+                Arc::new(TrustBundle::new(domain.clone(), roots, self.revision).with_tokens(tokens))
             });
             bundles.insert(domain.clone(), bundle);
         }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use data_encoding::BASE64;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{Entry, EntryId, FederatedBundle, Profile, Terms};
 use crate::clock::duration;
-use crate::identity::{Selector, SelectorSet, SpiffeId, parse_spiffe_id, parse_trust_domain};
+use crate::identity::{Selector, SelectorSet, SpiffeId, TokenKeys, parse_spiffe_id, parse_trust_domain};
+use crate::jose::jwk;
 use crate::keys::UnknownKeyType;
 
 /// Under it, by file name, lies what was accepted.
@@ -67,6 +69,11 @@ struct BundleLine {
     trust_domain: String,
     /// DER in base64.
     roots: Vec<String>,
+    /// JWKs with their kid, nothing else of the document.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    jwt_keys: Vec<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    wit_keys: Vec<Map<String, Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sequence: Option<u64>,
 }
@@ -117,6 +124,8 @@ pub(super) fn encode(form: &Form) -> Vec<u8> {
     let bundle = |bundle: &Arc<FederatedBundle>| BundleLine {
         trust_domain: bundle.trust_domain.to_string(),
         roots: bundle.roots.iter().map(|root| BASE64.encode(root)).collect(),
+        jwt_keys: bundle.tokens.jwt.iter().map(jwk::named).collect(),
+        wit_keys: bundle.tokens.wit.iter().map(jwk::named).collect(),
         sequence: bundle.sequence,
     };
     let profile = |profile: &Arc<Profile>| ProfileLine {
@@ -163,7 +172,12 @@ fn federated(line: BundleLine, source: &Arc<str>) -> Result<FederatedBundle, Str
     if roots.is_empty() {
         return Err(format!("{} without roots", line.trust_domain));
     }
+    let keys = |jwks: &[Map<String, Value>]| {
+        jwks.iter().map(jwk::token_key).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())
+    };
+    let tokens = TokenKeys { jwt: keys(&line.jwt_keys)?, wit: keys(&line.wit_keys)? };
     Ok(FederatedBundle {
+        tokens,
         trust_domain: parse_trust_domain(&line.trust_domain).map_err(|e| e.to_string())?,
         roots,
         sequence: line.sequence,

@@ -13,7 +13,7 @@ use rustls_pki_types::CertificateDer;
 use spiffe_bridge::audit::Log;
 use spiffe_bridge::authority::{self, Authority, Config, Issued, LeafRequest, SignError};
 use spiffe_bridge::clock::{Clock, Hands, Timestamp};
-use spiffe_bridge::identity::{Memo, SpiffeId, TrustBundle, TrustDomain, Version};
+use spiffe_bridge::identity::{Revision, SpiffeId, TrustBundle, TrustDomain};
 use spiffe_bridge::keys::{KeyManager, KeyType, MemoryKeys, workload};
 use spiffe_bridge::store::{self, Store};
 use spiffe_bridge::x509::verify::{Role, VerifyError, verify};
@@ -55,6 +55,7 @@ pub(crate) async fn ca_over(now: Timestamp, config: Config, keys: Arc<dyn KeyMan
     let (clock, hands) = Clock::manual(now);
     authority::init(&config, keys.clone(), &store, &clock).await.unwrap();
     let log = Log::open(store.clone(), clock.clone()).unwrap();
+    authority::complete(&config, keys.clone(), &store, &log).await.unwrap();
     let (authority, issuer) =
         authority::open(config, keys.clone(), store.clone(), log, clock.clone()).unwrap();
     let drain = CancellationToken::new();
@@ -150,7 +151,7 @@ impl Hostile {
 
 pub(crate) fn bundle(domain: &str, roots: Vec<CertificateDer<'static>>) -> TrustBundle {
     let trust_domain = TrustDomain::new(domain).unwrap();
-    TrustBundle { trust_domain, roots, version: Version::default(), memo: Memo::default() }
+    TrustBundle::new(trust_domain, roots, Revision::default())
 }
 
 /// What a hostile pair is judged to be once `change` was made to it; without it, it is good.

@@ -1,0 +1,95 @@
+//! Tokens that say what a test wants them to say, signed with a key that the bundle has.
+
+use std::time::Duration;
+
+use data_encoding::BASE64URL_NOPAD;
+use serde_json::{Value, json};
+use spiffe_bridge::identity::{Revision, TokenKey, TokenKeys, TrustBundle};
+use spiffe_bridge::jose::jws::{finish, signing_input};
+use spiffe_bridge::jose::jwt_svid::{self, TokenError, Verified};
+use spiffe_bridge::jose::{Algorithm, jwk};
+use spiffe_bridge::keys::{KeyId, KeyManager, MemoryKeys, PublicKey};
+
+use super::support::{NOW, domain};
+
+pub(crate) const WEB: &str = "spiffe://example.org/web";
+pub(crate) const AUDIENCE: &str = "reports";
+pub(crate) const LEEWAY: Duration = Duration::from_secs(5);
+
+/// A key that signs tokens in one way.
+pub(crate) struct Forge {
+    keys: MemoryKeys,
+    id: KeyId,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) public: PublicKey,
+}
+
+impl Forge {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        let (keys, id): (_, KeyId) = (MemoryKeys::new(), "forge".parse().unwrap());
+        let public = keys.generate(&id, algorithm.signing().unwrap().0).unwrap();
+        Self { keys, id, algorithm, public }
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.keys.sign(&self.id, self.algorithm.signing().unwrap().1, message).unwrap()
+    }
+
+    pub(crate) fn token(&self, header: &Value, claims: &Value) -> String {
+        self.token_of(&header.to_string(), &claims.to_string())
+    }
+
+    pub(crate) fn token_of(&self, header: &str, claims: &str) -> String {
+        let mut text = signing_input(header.as_bytes(), claims.as_bytes());
+        let signature = self.sign(text.as_bytes());
+        finish(&mut text, &signature);
+        text
+    }
+
+    pub(crate) fn key(&self, kid: &str) -> TokenKey {
+        TokenKey { kid: kid.into(), material: jwk::of_public(&self.public).unwrap() }
+    }
+
+    /// A bundle of our domain in which this key, called `k`, verifies JWT-SVIDs.
+    pub(crate) fn bundle(&self) -> TrustBundle {
+        with(TokenKeys { jwt: vec![self.key("k")], wit: Vec::new() })
+    }
+}
+
+pub(crate) fn with(tokens: TokenKeys) -> TrustBundle {
+    TrustBundle::new(domain(), Vec::new(), Revision(1)).with_tokens(tokens)
+}
+
+/// A good JWT-SVID's header and claims.
+pub(crate) fn good(algorithm: Algorithm) -> (Value, Value) {
+    let header = json!({ "alg": algorithm.as_str(), "kid": "k", "typ": "JWT" });
+    let claims = json!({ "sub": WEB, "aud": [AUDIENCE], "exp": NOW.unix_seconds() + 60 });
+    (header, claims)
+}
+
+pub(crate) fn verify(token: &str, bundle: &TrustBundle) -> Result<Verified, TokenError> {
+    let of = |domain: &_| (bundle.trust_domain == *domain).then_some(bundle);
+    jwt_svid::verify(token, AUDIENCE, of, NOW, LEEWAY)
+}
+
+/// What becomes of a good JWT-SVID once `change` was made to header and claims.
+pub(crate) fn changed(change: impl FnOnce(&mut Value, &mut Value)) -> Result<Verified, TokenError> {
+    let forge = Forge::new(Algorithm::Es256);
+    let (mut header, mut claims) = good(forge.algorithm);
+    let bundle = forge.bundle();
+    verify(&forge.token(&header, &claims), &bundle).expect("unchanged, it is good");
+    change(&mut header, &mut claims);
+    verify(&forge.token(&header, &claims), &bundle)
+}
+
+/// A part of a token, read.
+pub(crate) fn part(token: &str, number: usize) -> Value {
+    let part = token.split('.').nth(number).unwrap();
+    serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap()
+}
+
+#[track_caller]
+pub(crate) fn assert_is<T: std::fmt::Debug>(result: Result<T, TokenError>, part: &str) {
+    let error = result.expect_err("it is refused").to_string();
+    assert!(error.contains(part), "{error}");
+}
