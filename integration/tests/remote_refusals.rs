@@ -144,7 +144,7 @@ async fn an_svid_of_our_own_does_not_open_the_door() {
 
     fixture.server.stop().await.unwrap();
     let error = fixture.server.restart().await.unwrap_err();
-    assert!(format!("{error:#}").contains("certificate 2 in it is a root of this server's own"), "{error:#}");
+    assert!(format!("{error:#}").contains("certificate 2 in it is a CA of this server's own"), "{error:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

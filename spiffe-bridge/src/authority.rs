@@ -271,6 +271,12 @@ impl Authority {
         self.bundle.clone()
     }
 
+    /// The CAs of ours below the root that stand in the chains of leaves.
+    #[must_use]
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.shared.signer.chain
+    }
+
     /// How it is now.
     #[must_use]
     pub fn status(&self) -> AuthorityStatus {

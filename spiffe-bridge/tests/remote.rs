@@ -10,6 +10,7 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 use spiffe_bridge::attest::{AuthoritiesError, RemoteError, RemotePeer, RemoteTrust};
+use spiffe_bridge::authority;
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{Revision, WorkloadUpdate, server_id};
 use spiffe_bridge::node::{
@@ -110,7 +111,7 @@ async fn our_own_roots_never_open_the_door() {
     let operator = Operator::new("ops");
     let parse = |der: &[&CertificateDer<'_>]| {
         let pem: String = der.iter().map(|der| support::pem(der)).collect();
-        RemoteTrust::parse(format!("{}{pem}", operator.pem()).as_bytes(), &ca.bundle)
+        RemoteTrust::parse(format!("{}{pem}", operator.pem()).as_bytes(), &ca.bundle, &[])
     };
     assert!(parse(&[]).is_ok());
     let own = parse(&[&ca.bundle.roots[0]]).unwrap_err();
@@ -129,9 +130,28 @@ async fn our_own_roots_never_open_the_door() {
 }
 
 #[tokio::test]
+async fn nor_does_an_issuing_ca_of_ours_below_the_root() {
+    let mut config = authority::Config::new(domain());
+    config.hierarchy = authority::Hierarchy::Intermediate;
+    let ca = support::ca_at(NOW, config).await;
+    let below = ca.authority.intermediates();
+    let operator = Operator::new("ops");
+    let text = format!("{}{}", operator.pem(), support::pem(&below[0]));
+    let error = RemoteTrust::parse(text.as_bytes(), &ca.bundle, below).unwrap_err();
+    assert!(matches!(error, AuthoritiesError::OwnRoot { number: 2, .. }), "{error:?}");
+    // An SVID is known as ours with and without the issuing CA in the chain that comes.
+    let trust = RemoteTrust::parse(operator.pem().as_bytes(), &ca.bundle, below).unwrap();
+    let svid = ca.issue("spiffe://example.org/web").await;
+    for chain in [&svid.chain[..], &svid.chain[..1]] {
+        let error = trust.verify(&peer(chain), ca.clock.now()).unwrap_err();
+        assert!(matches!(error, RemoteError::OwnSvid), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_list_of_cas_is_refused_with_its_place() {
     let ca = ca().await;
-    let refused = |text: &str| RemoteTrust::parse(text.as_bytes(), &ca.bundle).unwrap_err();
+    let refused = |text: &str| RemoteTrust::parse(text.as_bytes(), &ca.bundle, &[]).unwrap_err();
     let operator = Operator::new("ops");
     assert_eq!(refused(""), AuthoritiesError::Empty);
     assert!(matches!(refused("-----BEGIN CERTIFICATE-----\nAAAA\n"), AuthoritiesError::Pem(_)));
@@ -145,7 +165,7 @@ async fn what_is_no_list_of_cas_is_refused_with_its_place() {
 async fn a_certificate_of_another_ca_or_time_or_of_ours_does_not_open_it() {
     let ca = ca().await;
     let (operator, stranger) = (Operator::new("ops"), Operator::new("stranger"));
-    let trust = RemoteTrust::parse(operator.pem().as_bytes(), &ca.bundle).unwrap();
+    let trust = RemoteTrust::parse(operator.pem().as_bytes(), &ca.bundle, &[]).unwrap();
     let edge = peer(&[operator.issue(&[uri(EDGE)], 2)]);
     let end = NOW + Duration::from_secs(2 * 3600 + 1);
     assert_eq!(trust.verify(&edge, NOW).unwrap(), end);
@@ -187,7 +207,7 @@ async fn start(entries: &str) -> Bench {
     let stop = CancellationToken::new();
     tokio::spawn(engine.run(stop.clone()));
     let operator = Operator::new("ops");
-    let trust = RemoteTrust::parse(operator.pem().as_bytes(), &ca.bundle).unwrap();
+    let trust = RemoteTrust::parse(operator.pem().as_bytes(), &ca.bundle, &[]).unwrap();
     let trust = watch::Sender::new(Arc::new(trust));
     Bench { ca, node, index, trust, operator, _stop: stop.drop_guard(), _dir: dir }
 }
@@ -271,7 +291,7 @@ async fn a_change_of_the_cas_cuts_whom_they_do_not_know() {
     let new = Operator::new("new");
     let both = format!("{}{}", bench.operator.pem(), new.pem());
     let publish = |pem: &str| {
-        let trust = RemoteTrust::parse(pem.as_bytes(), &bench.ca.bundle).unwrap();
+        let trust = RemoteTrust::parse(pem.as_bytes(), &bench.ca.bundle, &[]).unwrap();
         bench.trust.send_replace(Arc::new(trust));
     };
     publish(&both);

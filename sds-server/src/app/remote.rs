@@ -41,7 +41,7 @@ impl Remote {
     pub(super) async fn open(config: &Config, authority: &Authority) -> anyhow::Result<Option<Self>> {
         let Some(address) = config.listen else { return Ok(None) };
         let path = config.client_ca.as_deref().unwrap_or(Path::new(""));
-        let client_ca = ClientCa::open(path, authority.bundle())?;
+        let client_ca = ClientCa::open(path, authority.bundle(), authority.intermediates().to_vec())?;
         let door = TcpDoor::bind(address).await?;
         let status = RemoteStatus { address: door.address()?, client_ca: client_ca.status() };
         Ok(Some(Self { door, client_ca, status }))

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::identity::{Selector, SelectorSet, TrustBundle};
 use crate::registration::Needs;
 use crate::x509::inspect::{self, InspectError};
-use crate::x509::verify::{VerifyError, client_path};
+use crate::x509::verify::{MAX_CHAIN, VerifyError, client_path};
 
 /// The most CAs of the door: each is tried for each caller whose issuer has its name.
 const MAX_AUTHORITIES: usize = 64;
@@ -46,9 +46,9 @@ pub enum AuthoritiesError {
         #[source]
         source: InspectError,
     },
-    /// One of our own roots.
+    /// One of our own CAs.
     #[error(
-        "certificate {number} in it is a root of this server's own trust domain {trust_domain}: whoever stole an SVID could \
+        "certificate {number} in it is a CA of this server's own trust domain {trust_domain}: whoever stole an SVID could \
          renew it here for ever. Name a CA that Countersign does not run, which issues to the proxies alone"
     )]
     OwnRoot {
@@ -65,6 +65,8 @@ pub struct RemoteTrust {
     certificates: Vec<CertificateDer<'static>>,
     authorities: Vec<TrustAnchor<'static>>,
     own: Vec<TrustAnchor<'static>>,
+    /// Our CAs below the roots: a caller may leave them out of its chain.
+    below: Vec<CertificateDer<'static>>,
 }
 
 /// Why a peer's certificate does not open the door.
@@ -102,12 +104,16 @@ impl RemoteError {
 }
 
 impl RemoteTrust {
-    /// The CAs in `pem`, none of which may have the key of a root in `own`.
+    /// The CAs in `pem`, none of which may have the key of a root in `own`, or of a CA of ours `below` them.
     ///
     /// # Errors
     /// [`AuthoritiesError`].
-    pub fn parse(pem: &[u8], own: &TrustBundle) -> Result<Self, AuthoritiesError> {
-        Self::new(certificates(pem)?, own)
+    pub fn parse(
+        pem: &[u8],
+        own: &TrustBundle,
+        below: &[CertificateDer<'static>],
+    ) -> Result<Self, AuthoritiesError> {
+        Self::new(certificates(pem)?, own, below)
     }
 
     /// Whether `pem` is a list of CAs, whosever they are.
@@ -123,24 +129,30 @@ impl RemoteTrust {
     /// # Errors
     /// [`AuthoritiesError::OwnRoot`] if one of them has become one of ours.
     pub fn beside(&self, own: &TrustBundle) -> Result<Self, AuthoritiesError> {
-        Self::new(self.certificates.clone(), own)
+        Self::new(self.certificates.clone(), own, &self.below)
     }
 
     /// Trust in nobody, beside `own`.
     #[must_use]
-    pub fn nobody(own: &TrustBundle) -> Self {
+    pub fn nobody(&self, own: &TrustBundle) -> Self {
         let own = own.roots.iter().filter_map(anchor).collect();
-        Self { certificates: Vec::new(), authorities: Vec::new(), own }
+        Self { certificates: Vec::new(), authorities: Vec::new(), own, below: self.below.clone() }
     }
 
-    fn new(certificates: Vec<CertificateDer<'static>>, own: &TrustBundle) -> Result<Self, AuthoritiesError> {
+    fn new(
+        certificates: Vec<CertificateDer<'static>>,
+        own: &TrustBundle,
+        below: &[CertificateDer<'static>],
+    ) -> Result<Self, AuthoritiesError> {
         // Keys and not certificates: a root that was certified by another CA is the same signer.
-        let ours: Vec<_> = own.roots.iter().filter_map(|root| inspect::subject_key(root).ok()).collect();
+        let ours = own.roots.iter().chain(below).filter_map(|ca| inspect::subject_key(ca).ok());
+        let ours: Vec<_> = ours.collect();
         let authorities = authorities(&certificates, |number, key| match ours.contains(&key) {
             true => Err(AuthoritiesError::OwnRoot { number, trust_domain: own.trust_domain.to_string() }),
             false => Ok(()),
         })?;
-        Ok(Self { certificates, authorities, own: own.roots.iter().filter_map(anchor).collect() })
+        let own = own.roots.iter().filter_map(anchor).collect();
+        Ok(Self { certificates, authorities, own, below: below.to_vec() })
     }
 
     /// The CAs, for a TLS library that checks handshakes by them too.
@@ -160,8 +172,10 @@ impl RemoteTrust {
     /// # Errors
     /// [`RemoteError`].
     pub fn verify(&self, peer: &RemotePeer, now: Timestamp) -> Result<Timestamp, RemoteError> {
-        // Over a CA of the door that certified a root of ours, an SVID would have a path to both.
-        if client_path(&peer.chain, &self.own, now).is_ok() {
+        // Over a CA of the door that certified one of ours, an SVID would have a path to both.
+        let leaf = peer.chain.iter().take(1);
+        let chain: Vec<_> = leaf.chain(&self.below).chain(peer.chain.iter().skip(1)).cloned().collect();
+        if client_path(chain.get(..MAX_CHAIN).unwrap_or(&chain), &self.own, now).is_ok() {
             return Err(RemoteError::OwnSvid);
         }
         Ok(client_path(&peer.chain, &self.authorities, now)?)

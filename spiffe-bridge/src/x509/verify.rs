@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::identity::{SpiffeId, TrustBundle};
 
 /// The most certificates in a chain that is looked at; webpki bounds the work on them.
-const MAX_CHAIN: usize = 8;
+pub(crate) const MAX_CHAIN: usize = 8;
 
 /// What the peer does in the handshake, and so which purpose its certificate needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

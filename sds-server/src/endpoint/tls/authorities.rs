@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use spiffe_bridge::attest::{AuthoritiesError, RemoteTrust};
 use spiffe_bridge::identity::TrustBundle;
 use tokio::sync::watch;
@@ -48,6 +49,7 @@ pub enum ClientCaError {
 pub struct ClientCa {
     path: PathBuf,
     own: watch::Receiver<Arc<TrustBundle>>,
+    below: Vec<CertificateDer<'static>>,
     trust: watch::Sender<Arc<RemoteTrust>>,
     problem: watch::Sender<Option<String>>,
 }
@@ -60,15 +62,19 @@ pub struct ClientCaStatus {
 }
 
 impl ClientCa {
-    /// Reads `path` for a server whose roots are `own`.
+    /// Reads `path` for a server whose roots are `own`, with the CAs `below` them.
     ///
     /// # Errors
     /// [`ClientCaError`].
-    pub fn open(path: &Path, own: watch::Receiver<Arc<TrustBundle>>) -> Result<Self, ClientCaError> {
-        let trust = parse(path, read(path), &own.borrow())?;
+    pub fn open(
+        path: &Path,
+        own: watch::Receiver<Arc<TrustBundle>>,
+        below: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, ClientCaError> {
+        let trust = parse(path, read(path), &own.borrow(), &below)?;
         metrics::client_ca(true);
         let (trust, problem) = (watch::Sender::new(Arc::new(trust)), watch::Sender::new(None));
-        Ok(Self { path: path.to_owned(), own, trust, problem })
+        Ok(Self { path: path.to_owned(), own, below, trust, problem })
     }
 
     /// The trust, as it changes.
@@ -105,10 +111,10 @@ impl ClientCa {
     fn take(&mut self, pem: io::Result<Vec<u8>>) {
         let own = self.own.borrow_and_update().clone();
         let before = self.trust.borrow().clone();
-        let (trust, problem) = match parse(&self.path, pem, &own) {
+        let (trust, problem) = match parse(&self.path, pem, &own, &self.below) {
             Ok(trust) => (trust, None),
             // The last good ones stay, unless one of them has become ours.
-            Err(error) => (before.beside(&own).unwrap_or_else(|_| RemoteTrust::nobody(&own)), Some(error)),
+            Err(error) => (before.beside(&own).unwrap_or_else(|_| before.nobody(&own)), Some(error)),
         };
         if !trust.says_same(&before) {
             let count = trust.certificates().len();
@@ -149,10 +155,15 @@ impl ClientCaStatus {
     }
 }
 
-fn parse(path: &Path, pem: io::Result<Vec<u8>>, own: &TrustBundle) -> Result<RemoteTrust, ClientCaError> {
+fn parse(
+    path: &Path,
+    pem: io::Result<Vec<u8>>,
+    own: &TrustBundle,
+    below: &[CertificateDer<'static>],
+) -> Result<RemoteTrust, ClientCaError> {
     let pem = pem.map_err(|source| ClientCaError::Read { path: path.to_owned(), source })?;
     let content = |source| ClientCaError::Content { path: path.to_owned(), source };
-    RemoteTrust::parse(&pem, own).map_err(content)
+    RemoteTrust::parse(&pem, own, below).map_err(content)
 }
 
 /// Whether the file could be used by a server that has no root yet.
