@@ -1,8 +1,10 @@
 //! The real `countersign`, built once a process, run in a directory of the test.
 
+mod activation;
 mod binary;
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +17,7 @@ use crate::poll;
 use crate::process::Process;
 use crate::scratch::Scratch;
 
+const LOG: &str = "countersign.log";
 /// Well past what a start takes, even on a busy machine.
 const START: Duration = Duration::from_secs(20);
 
@@ -50,6 +53,31 @@ impl Server {
     /// # Errors
     /// It cannot be built, or does not become ready; the error has the end of its log.
     pub async fn start(scratch: &Scratch, name: &str, options: &Options) -> Result<Self> {
+        Self::begin(scratch, name, options, launch).await
+    }
+
+    /// The same with `sockets` handed over as systemd does.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn activated(
+        scratch: &Scratch,
+        name: &str,
+        options: &Options,
+        sockets: &[OwnedFd],
+    ) -> Result<Self> {
+        let launch = |program: &Path, arguments: &[String], log: &Path| {
+            activation::launch(program, arguments, sockets, log)
+        };
+        Self::begin(scratch, name, options, launch).await
+    }
+
+    async fn begin(
+        scratch: &Scratch,
+        name: &str,
+        options: &Options,
+        launch: impl Fn(&Path, &[String], &Path) -> Result<Process>,
+    ) -> Result<Self> {
         let program = binary::built()?;
         let dir = scratch.dir(name, None)?;
         fs::create_dir_all(dir.join("entries"))?;
@@ -67,7 +95,7 @@ impl Server {
             fs::write(dir.join("countersign.yaml"), text)?;
             arguments.extend(["--config".into(), path("countersign.yaml")]);
         }
-        let process = launch(program, &arguments, &dir)?;
+        let process = launch(program, &arguments, &dir.join(LOG))?;
         let mut server = Self { process, program, arguments, dir };
         server.ready().await?;
         Ok(server)
@@ -153,11 +181,57 @@ impl Server {
     /// # Errors
     /// It does not become ready.
     pub async fn restart(&mut self) -> Result<()> {
-        // A log of its own, so that the old `ready` is not taken for the new one.
-        let old = self.dir.join("countersign.log");
-        fs::rename(&old, self.dir.join("countersign.before.log"))?;
-        self.process = launch(self.program, &self.arguments, &self.dir)?;
+        self.set_log_aside()?;
+        self.process = launch(self.program, &self.arguments, &self.dir.join(LOG))?;
         self.ready().await
+    }
+
+    /// The same server again, with its data, and with `sockets` handed over as systemd does.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn reactivate(&mut self, sockets: &[OwnedFd]) -> Result<()> {
+        self.set_log_aside()?;
+        self.process = activation::launch(self.program, &self.arguments, sockets, &self.dir.join(LOG))?;
+        self.ready().await
+    }
+
+    /// Another process takes the place of this one, which then ends well.
+    ///
+    /// # Errors
+    /// The other does not become ready, or this one does not end.
+    pub async fn hand_over(&mut self) -> Result<()> {
+        self.set_log_aside()?;
+        let successor = self.successor(LOG, &[])?;
+        let mut before = std::mem::replace(&mut self.process, successor);
+        self.ready().await?;
+        let status = before.ended(Duration::from_secs(10)).await?;
+        ensure!(status.success(), "the server before ended with {status}");
+        Ok(())
+    }
+
+    /// A process that is to take the place of this one, with `more` arguments, and its own log of that name.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn successor(&self, log: &str, more: &[&str]) -> Result<Process> {
+        let arguments = self.arguments.iter().filter(|argument| *argument != "--init").cloned();
+        let more = std::iter::once(&"--takeover").chain(more).map(|text| (*text).to_owned());
+        launch(self.program, &arguments.chain(more).collect::<Vec<_>>(), &self.dir.join(log))
+    }
+
+    /// A process of the same program with whatever arguments, and its own log of that name.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn bare(&self, arguments: &[&str], log: &str) -> Result<Process> {
+        let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        launch(self.program, &arguments, &self.dir.join(log))
+    }
+
+    /// A log of its own for the next process, so that the old `ready` is not taken for the new one.
+    fn set_log_aside(&mut self) -> Result<()> {
+        Ok(fs::rename(self.dir.join(LOG), self.dir.join("countersign.before.log"))?)
     }
 
     /// Runs the operator's CLI against this server.
@@ -177,10 +251,10 @@ impl Server {
     }
 }
 
-fn launch(program: &Path, arguments: &[String], dir: &Path) -> Result<Process> {
+fn launch(program: &Path, arguments: &[String], log: &Path) -> Result<Process> {
     let mut command = Command::new(program);
     command.args(arguments);
-    Process::spawn("countersign", command, None, &dir.join("countersign.log"))
+    Process::spawn("countersign", command, None, log)
 }
 
 fn config(options: &Options) -> Option<String> {

@@ -34,7 +34,7 @@ use output::Printer;
 #[derive(Debug, Clone, Copy)]
 pub struct Hooks {
     /// Serves until the process should end.
-    pub serve: fn(Settings, Init) -> anyhow::Result<()>,
+    pub serve: fn(Settings, Init, Listeners) -> anyhow::Result<()>,
     /// Initialises the data directory, and says what was made. Refuses one that is in use.
     pub init: fn(&Settings) -> anyhow::Result<String>,
     /// Reads the entry documents as a server would that never saw them before.
@@ -48,6 +48,15 @@ pub enum Init {
     Allowed,
     /// Refuses it: a volume that was lost must not become a new root in silence.
     Refused,
+}
+
+/// Where `serve` has its listening sockets from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listeners {
+    /// It makes those that systemd does not hand over.
+    Made,
+    /// The running server of its data directory, whose place it takes.
+    TakenOver,
 }
 
 /// What an entries directory holds.
@@ -136,10 +145,11 @@ fn complain(err: &mut Printer, error: &anyhow::Error) {
 
 fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer, err: &mut Printer) -> Ended {
     match verb {
-        Verb::Serve { init, config } => {
+        Verb::Serve { init, takeover, config } => {
             let settings = settings(config, environment)?;
             let init = if init { Init::Allowed } else { Init::Refused };
-            (hooks.serve)(settings, init)?;
+            let listeners = if takeover { Listeners::TakenOver } else { Listeners::Made };
+            (hooks.serve)(settings, init, listeners)?;
             Ok(Outcome::Well)
         }
         Verb::Init { config } => {

@@ -14,6 +14,7 @@ pub mod limits;
 mod metrics;
 pub mod peer;
 pub mod serve;
+pub mod sockets;
 pub mod tcp;
 pub mod tls;
 pub mod uds;

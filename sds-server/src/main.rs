@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use sds_server::app::{self, all_in_one};
-use sds_server::cli::{self, EntryCheck, Hooks, Init};
+use sds_server::app::{self, Place};
+use sds_server::cli::{self, EntryCheck, Hooks, Init, Listeners};
 use sds_server::config::Settings;
+use sds_server::endpoint::sockets::{Maker, Sockets};
 use sds_server::{endpoint, runtime, telemetry};
 use spiffe_bridge::identity::TrustDomain;
 use spiffe_bridge::registration::check_directory;
@@ -14,15 +15,19 @@ fn main() -> ExitCode {
     cli::main(Hooks { serve, init, check_entries })
 }
 
-fn serve(settings: Settings, init: Init) -> anyhow::Result<()> {
+fn serve(settings: Settings, init: Init, listeners: Listeners) -> anyhow::Result<()> {
     // Before anything secret is read: no core dump, no ptrace by others.
     runtime::harden()?;
     telemetry::logs::init(&settings.log)?;
     let metrics = telemetry::metrics::install()?;
     endpoint::describe();
     app::describe_metrics();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(all_in_one::serve(settings, init == Init::Allowed, metrics))
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let place = match listeners {
+        Listeners::Made => Place::Own(Sockets::check(runtime::inherited()?, Maker::Systemd)?),
+        Listeners::TakenOver => Place::TakenOver,
+    };
+    tokio.block_on(app::run(settings, init == Init::Allowed, place, metrics))
 }
 
 fn init(settings: &Settings) -> anyhow::Result<String> {

@@ -8,6 +8,7 @@
 
 pub mod drain;
 mod hardening;
+mod inherited;
 pub mod notify;
 mod readiness;
 mod seldom;
@@ -16,6 +17,7 @@ mod supervisor;
 
 pub use drain::{Drain, Drainer};
 pub use hardening::{HardeningError, harden, open_files};
+pub use inherited::inherited;
 pub use readiness::{Guard, Readiness};
 pub use seldom::Seldom;
 pub use signals::{Reread, Signals};

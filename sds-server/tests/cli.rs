@@ -55,7 +55,9 @@ struct Ran {
 
 fn run_in(environment: &Environment, args: &[&str]) -> Ran {
     let hooks = Hooks {
-        serve: |settings, init| anyhow::bail!("served {} {init:?}", settings.trust_domain.as_str()),
+        serve: |settings, init, listeners| {
+            anyhow::bail!("served {} {init:?} {listeners:?}", settings.trust_domain.as_str())
+        },
         init: |settings| Ok(format!("initialised {}", settings.data.display())),
         check_entries: |path, _| {
             let is_wrong = path.ends_with("wrong");
@@ -105,9 +107,11 @@ fn a_mistake_in_the_file_is_shown_with_its_place() {
 #[test]
 fn verbs_reach_their_work_with_the_flags() {
     let ran = run(&["serve", "--init", "--trust-domain", "example.org"]);
-    assert_eq!((ran.status, ran.err.as_str()), (1, "countersign: served example.org Allowed\n"));
+    assert_eq!((ran.status, ran.err.as_str()), (1, "countersign: served example.org Allowed Made\n"));
     let ran = run(&["serve", "--trust-domain", "example.org"]);
-    assert_eq!(ran.err, format!("countersign: served example.org {:?}\n", Init::Refused));
+    assert_eq!(ran.err, format!("countersign: served example.org {:?} Made\n", Init::Refused));
+    let ran = run(&["serve", "--takeover", "--trust-domain", "example.org"]);
+    assert!(ran.err.ends_with("Refused TakenOver\n"), "{ran:?}");
     let ran = run(&["init", "--trust-domain", "example.org", "--data", "/d"]);
     assert_eq!((ran.status, ran.out.as_str()), (0, "initialised /d\n"));
     let ran = run(&["entries", "check", "--trust-domain", "example.org", "--entries", "/wrong"]);
@@ -198,7 +202,7 @@ fn a_reader_that_goes_away_ends_the_command_quietly() {
         }
     }
     let hooks = Hooks {
-        serve: |_, _| Ok(()),
+        serve: |_, _, _| Ok(()),
         init: |_| Ok("done".to_owned()),
         check_entries: |_, _| EntryCheck::default(),
     };

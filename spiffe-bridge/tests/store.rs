@@ -153,3 +153,48 @@ async fn a_transaction_beyond_the_limit_is_refused() {
     let big = "x".repeat(store::MAX_TRANSACTION_BYTES);
     assert!(matches!(store.transact(writes([put("k", &big)])).await, Err(StoreError::TooLarge { .. })));
 }
+
+/// What the version that wrote format 1 left behind: `written_by_this_version` makes one, for when a format is added.
+const FORMAT_1: &[u8] = include_bytes!("data/store-format-1.redb");
+
+#[tokio::test]
+async fn a_store_that_was_written_in_format_1_is_read_and_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    std::fs::write(&path, FORMAT_1).unwrap();
+    let (store, writer) = started(store::open(&path).unwrap());
+    assert_eq!(store.revision(), Revision(2));
+    assert_eq!(store.get(b"a/1").unwrap(), text("first", 1));
+    assert_eq!(store.get(b"a/2").unwrap(), None);
+    assert_eq!(store.get(b"b").unwrap(), text("second", 2));
+    let next = store.transact(writes([put("a/1", "third")])).await.unwrap();
+    assert_eq!(next, Revision(3), "it goes on where it was");
+    drop(store);
+    writer.join().unwrap();
+    // The version before must be able to go back to it: what is written is still format 1.
+    assert_eq!(format_of(&path), Some(1));
+}
+
+#[tokio::test]
+async fn a_new_store_is_of_the_format_that_the_version_before_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    written_by_this_version(&path).await;
+    assert_eq!(format_of(&path), Some(1));
+}
+
+async fn written_by_this_version(path: &std::path::Path) {
+    let (store, writer) = started(store::open(path).unwrap());
+    store.transact(writes([put("a/1", "first"), put("a/2", "gone")])).await.unwrap();
+    let delete = Write::Delete { key: b"a/2".to_vec() };
+    store.transact(writes([delete, put("b", "second")])).await.unwrap();
+    drop(store);
+    writer.join().unwrap();
+}
+
+fn format_of(path: &std::path::Path) -> Option<u64> {
+    use redb::ReadableDatabase;
+    let db = redb::Database::open(path).unwrap();
+    let meta = db.begin_read().unwrap().open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap();
+    redb::ReadableTable::get(&meta, "format").unwrap().map(|format| format.value())
+}

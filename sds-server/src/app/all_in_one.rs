@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use spiffe_bridge::attest::{Attestor, Process};
 use spiffe_bridge::audit::Log;
@@ -12,12 +12,14 @@ use spiffe_bridge::node::{self, Caller, CallerTask, Node, SealingKey, Session};
 use spiffe_bridge::registration::{Directory, Indexer};
 
 use super::data::Data;
+use super::handover::{self, Offer, Predecessor, Taken, TakenCell};
 use super::remote::{Around, Remote};
 use super::sources::{self, Parts};
 use super::{reload, retention};
 use crate::admin::{AdminServer, MetricsServer};
 use crate::config::Settings;
-use crate::endpoint::uds::Listener;
+use crate::endpoint::sockets::{Maker, Sockets};
+use crate::endpoint::uds::{Listener, Others};
 use crate::endpoint::{Limits, Peer, Server};
 use crate::receipts::Receipts;
 use crate::runtime::{self, Drain, Readiness, Signals, Supervisor};
@@ -28,11 +30,28 @@ use crate::workload_api::{self, Neighbours, WorkloadApi};
 /// The file of the key that seals the SVID cache. Not among the authority's keys: it signs nothing.
 const SEALING_KEY: &str = "sealing.key";
 
-/// Runs the server until it is told to end. Logs and metrics are set up, the process is hardened.
+/// How a run of the server begins.
+pub(super) struct Start {
+    pub(super) init: bool,
+    /// Sockets that were made already.
+    pub(super) handed: Sockets,
+    /// The server whose place this one takes.
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+/// Runs the server until it is told to end, or another takes its place, which it then gives. Logs and metrics are set
+/// up, the process is hardened.
 ///
 /// # Errors
 /// Whatever keeps it from starting, with what to do about it, and the first failure of a task.
-pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::Result<()> {
+pub(super) async fn serve(
+    settings: Settings,
+    start: Start,
+    metrics: Metrics,
+) -> anyhow::Result<Option<Taken>> {
+    let Start { init, mut handed, predecessor } = start;
+    let maker = handed.maker();
+    let taken = TakenCell::default();
     let (drainer, drain) = runtime::drain::channel();
     let (signals, reread) = Signals::install(drainer.clone())?;
     let clock = Clock::system();
@@ -57,7 +76,7 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             log.clone(),
             clock.clone(),
         )?;
-        let remote = Remote::open(&settings.remote, &authority).await?;
+        let remote = Remote::open(&settings.remote, &authority, &mut handed).await?;
         let key = SealingKey::load_or_create(&settings.data.join(SEALING_KEY))?;
         let (node, engine) = node::open(
             settings.renewal(),
@@ -82,7 +101,27 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
             attestor: attestor.clone(),
             remote: remote.as_ref().map(Remote::status),
         };
-        let (listener, admin) = bind(&settings, &parts, &metrics, &readiness, &drain)?;
+        let admin = {
+            let sources = sources::of(&parts, &metrics, &readiness, &drain);
+            AdminServer::bind(&settings.admin_socket(), &sources)?
+        };
+        let listener = Listener::open(&settings.socket, 0o666, &mut handed)?;
+        handed.all_taken()?;
+        let mut sockets = vec![listener.share()?];
+        sockets.extend(remote.as_ref().map(Remote::share).transpose()?);
+        let file = listener.others();
+        // Sockets of our own that came back. Else systemd keeps its files, and a predecessor its own until we serve.
+        if maker == Maker::Server && predecessor.is_none() {
+            file.take();
+        }
+        let offer = Offer {
+            door: Listener::bind(&settings.data.join(handover::SOCKET), 0o600)?,
+            sockets,
+            maker,
+            file: file.clone(),
+            drainer: drainer.clone(),
+            taken: taken.clone(),
+        };
         let limits = Limits::new(&settings.limits, runtime::open_files())
             .with_remote(settings.remote.connections, settings.remote.connections_per_address);
         let shared = Shared { clock: clock.clone(), streams: parts.streams.clone(), limits: settings.sds };
@@ -131,23 +170,19 @@ pub async fn serve(settings: Settings, init: bool, metrics: Metrics) -> anyhow::
         let (waiting, told) = (readiness.clone(), health);
         tasks.spawn("health", |drain| told.run(waiting, drain));
         tasks.spawn("endpoint", |drain| server.run(drain));
-        tasks.spawn_finite("readiness", |drain| announce(readiness, drain));
+        tasks.spawn("handover", |drain| offer.run(drain));
+        let place = predecessor.map(|predecessor| (predecessor, file));
+        tasks.spawn_finite("readiness", |drain| announce(readiness, place, drain));
         tasks.run(settings.limits.drain).await
     };
     data.close();
-    Ok(served?)
-}
-
-fn bind(
-    settings: &Settings,
-    parts: &Parts,
-    metrics: &Metrics,
-    readiness: &Readiness,
-    drain: &Drain,
-) -> anyhow::Result<(Listener, AdminServer)> {
-    let sources = sources::of(parts, metrics, readiness, drain);
-    let admin = AdminServer::bind(&settings.admin_socket(), &sources)?;
-    Ok((Listener::bind(&settings.socket, 0o666)?, admin))
+    let taken = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (served, taken) {
+        (Ok(()), taken) => Ok(taken),
+        // Its log has told of the failure; the successor waits.
+        (Err(_), Some(taken)) => Ok(Some(taken)),
+        (Err(failure), None) => Err(failure.into()),
+    }
 }
 
 fn attestor(settings: &Settings) -> Arc<Attestor> {
@@ -190,11 +225,19 @@ async fn first_scan(parts: Parts, starting: runtime::Guard, drain: Drain) -> Res
     Ok(())
 }
 
-async fn announce(readiness: Readiness, drain: Drain) -> Result<(), Infallible> {
+async fn announce(
+    readiness: Readiness,
+    place: Option<(Predecessor, Others)>,
+    drain: Drain,
+) -> Result<(), Infallible> {
     tokio::select! {
         biased; // a drain ends the waiting of the others too: that is not readiness
         () = drain.begun() => return Ok(()),
         () = readiness.ready() => {}
+    }
+    if let Some((predecessor, file)) = place {
+        file.take();
+        predecessor.serving().await;
     }
     // For scripts and tests: the line stands when both sockets are served.
     if let Err(error) = writeln!(std::io::stdout(), "ready") {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use spiffe_bridge::clock::Clock;
 use spiffe_bridge::identity::{TrustDomain, server_id};
 use spiffe_bridge::node::{Caller, Node, Origin, RemoteTask, Session};
 
+use crate::endpoint::sockets::Sockets;
 use crate::endpoint::tcp::TcpDoor;
 use crate::endpoint::tls::authorities::{ClientCa, ClientCaStatus};
 use crate::endpoint::tls::certificate::Presenter;
@@ -38,13 +40,22 @@ pub(super) struct Remote {
 impl Remote {
     /// Opens the door that `config` asks for, if it does: the CAs are read first, so that nobody knocks at a door that
     /// cannot be served.
-    pub(super) async fn open(config: &Config, authority: &Authority) -> anyhow::Result<Option<Self>> {
+    pub(super) async fn open(
+        config: &Config,
+        authority: &Authority,
+        handed: &mut Sockets,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(address) = config.listen else { return Ok(None) };
         let path = config.client_ca.as_deref().unwrap_or(Path::new(""));
         let client_ca = ClientCa::open(path, authority.bundle(), authority.intermediates().to_vec())?;
-        let door = TcpDoor::bind(address).await?;
+        let door = TcpDoor::open(address, handed).await?;
         let status = RemoteStatus { address: door.address()?, client_ca: client_ca.status() };
         Ok(Some(Self { door, client_ca, status }))
+    }
+
+    /// Its socket once more, for a successor.
+    pub(super) fn share(&self) -> std::io::Result<OwnedFd> {
+        self.door.share()
     }
 
     pub(super) fn status(&self) -> RemoteStatus {

@@ -27,6 +27,9 @@ pub enum Verb {
         /// Initialise a data directory that has never been used
         #[arg(long)]
         init: bool,
+        /// Take the place of the running server of this data directory, without a connection refused
+        #[arg(long, conflicts_with = "init")]
+        takeover: bool,
         #[command(flatten)]
         config: ConfigArgs,
     },

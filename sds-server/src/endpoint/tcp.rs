@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use tokio::net::{TcpListener, TcpStream};
+
+use super::sockets::Sockets;
 
 /// Why it cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -19,12 +22,24 @@ pub struct TcpError {
 pub struct TcpDoor(TcpListener);
 
 impl TcpDoor {
-    /// Binds `address`.
+    /// The socket of `handed` that listens on `address`, or a new one.
     ///
     /// # Errors
     /// [`TcpError`].
-    pub async fn bind(address: SocketAddr) -> Result<Self, TcpError> {
-        TcpListener::bind(address).await.map(Self).map_err(|source| TcpError { address, source })
+    pub async fn open(address: SocketAddr, handed: &mut Sockets) -> Result<Self, TcpError> {
+        let listener = match handed.tcp(address) {
+            Some(listener) => TcpListener::from_std(listener),
+            None => TcpListener::bind(address).await,
+        };
+        listener.map(Self).map_err(|source| TcpError { address, source })
+    }
+
+    /// The same socket once more, for a successor.
+    ///
+    /// # Errors
+    /// If no file is left.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.0.as_fd().try_clone_to_owned()
     }
 
     /// Where it listens.

@@ -7,16 +7,20 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 use tokio::net::{UnixListener, UnixStream};
+
+use super::sockets::Sockets;
 
 mod directory;
 
@@ -66,7 +70,7 @@ pub enum BindError {
     },
 }
 
-/// A bound socket that accepts connections. Its file goes when this is dropped.
+/// A bound socket that accepts connections. Its file goes when this is dropped, unless it is somebody else's by then.
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
@@ -78,6 +82,24 @@ struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    others: Others,
+}
+
+/// Whether a socket's file is somebody else's to remove: systemd's, or that of a server which takes our place or whose
+/// place we take. Cheap to clone; all clones say the same.
+#[derive(Debug, Clone, Default)]
+pub struct Others(Arc<AtomicBool>);
+
+impl Others {
+    /// From now on the file is left where it is.
+    pub fn leave(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on the file is ours.
+    pub fn take(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Listener {
@@ -102,11 +124,41 @@ impl Listener {
             .map_err(failed("set the mode of", &path))?;
         listen(&socket, BACKLOG).map_err(errno("listen on", &path))?;
 
+        Self::over(StdListener::from(socket), path)
+    }
+
+    /// The socket of `handed` that is bound to `path`, or a new one. What was handed over keeps its mode, and its file
+    /// is not ours to remove: see [`Listener::others`].
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn open(path: &Path, mode: u32, handed: &mut Sockets) -> Result<Self, BindError> {
+        let resolved = resolve(path)?;
+        let Some(listener) = handed.unix(&resolved) else { return Self::bind(path, mode) };
+        let adopted = Self::over(listener, resolved)?;
+        adopted.file.others.leave();
+        Ok(adopted)
+    }
+
+    fn over(listener: StdListener, path: PathBuf) -> Result<Self, BindError> {
         let found = fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
-        let file = SocketFile { device: found.dev(), inode: found.ino(), path };
-        let listener =
-            UnixListener::from_std(StdListener::from(socket)).map_err(failed("listen on", &file.path))?;
-        Ok(Self { listener, file })
+        let (device, inode) = (found.dev(), found.ino());
+        let listener = UnixListener::from_std(listener).map_err(failed("listen on", &path))?;
+        Ok(Self { listener, file: SocketFile { path, device, inode, others: Others::default() } })
+    }
+
+    /// The same socket once more, for a successor.
+    ///
+    /// # Errors
+    /// If no file is left.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// Whose the file is.
+    #[must_use]
+    pub fn others(&self) -> Others {
+        self.file.others.clone()
     }
 
     /// The next connection. Cancel safe.
@@ -129,6 +181,7 @@ impl Drop for SocketFile {
         // Another server may have replaced it since: that one's file stays.
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        let ours = ours && !self.others.0.load(Ordering::Relaxed);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
         }
