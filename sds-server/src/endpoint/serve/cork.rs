@@ -190,4 +190,39 @@ mod tests {
         drop((cork, turn));
         assert_eq!(copy.await.unwrap().unwrap(), 4 * CAPACITY);
     }
+
+    /// Takes everything, as TLS does, and passes nothing on before the second flush.
+    struct Slow(Vec<u8>, usize);
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.1 += 1;
+            if self.1 < 2 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_itself_holds_is_flushed_until_it_is_out() {
+        let mut cork = Cork::new(Slow(Vec::new(), 0));
+        cork.write_all(b"a record").await.unwrap();
+        let turn = cork.share();
+        let mut release = || futures::FutureExt::now_or_never(poll_fn(|cx| turn.poll_release(cx)));
+        assert!(release().is_none(), "taken, and not out");
+        assert!(release().is_some(), "the next turn goes on with it, though there is nothing to write");
+        assert!(release().is_some());
+        assert_eq!(cork.corked().io.1, 2, "and no turn after that");
+    }
 }
