@@ -65,7 +65,7 @@ fn read_until(stream: &mut UnixStream, ends: impl Fn(u8, u8, &[u8]) -> bool) -> 
     }
 }
 
-/// Asks for the roots as a plain client, then becomes another program that goes on with the open stream.
+/// Asks for the roots as a plain client; the open stream stays at descriptor 100, for a program that comes after it.
 fn first_program() {
     let mut stream = UnixStream::connect(std::env::var(SOCKET).unwrap()).unwrap();
     let headers: Vec<u8> = [
@@ -86,8 +86,12 @@ fn first_program() {
     read_until(&mut stream, |kind, _, payload| kind == DATA && contains(payload, "END CERTIFICATE"));
     // SAFETY: dup2 has no memory to be wrong about; the copy has no close-on-exec.
     assert_eq!(unsafe { libc::dup2(stream.as_raw_fd(), 100) }, 100);
-    let error = Command::new(std::env::current_exe().unwrap()).args(arguments()).env(STAGE, "second").exec();
-    panic!("exec: {error}");
+}
+
+fn program(stage: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(arguments()).env(STAGE, stage);
+    command
 }
 
 fn second_program() {
@@ -113,14 +117,21 @@ fn arguments() -> [&'static str; 3] {
 #[test]
 fn helper_program() {
     match std::env::var(STAGE).as_deref() {
-        Ok("first") => first_program(),
+        Ok("becomes another") => {
+            first_program();
+            panic!("exec: {}", program("second").exec());
+        }
+        Ok("has a child") => {
+            first_program();
+            assert!(program("second").status().unwrap().success());
+        }
         Ok("second") => second_program(),
         _ => {}
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_inherited_stream_brings_no_new_secret() {
+/// What the program that comes second says, which finds the stream of the `first` open.
+async fn said_after(first: &str) -> String {
     let scratch = Scratch::new().unwrap();
     let server = Server::start(&scratch, "server", &Options::default()).await.unwrap();
     server.add_entry(ID, &[&Seats::here().own_selector().unwrap()]).unwrap();
@@ -128,12 +139,20 @@ async fn an_inherited_stream_brings_no_new_secret() {
     poll::holds("served", Duration::from_secs(5), async || sds::svid(&socket, ID).await.is_ok())
         .await
         .unwrap();
+    let child = program(first).env(SOCKET, socket).output().unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(said.contains("got "), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
+    said
+}
 
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(arguments())
-        .envs([(STAGE, "first"), (SOCKET, socket.to_str().unwrap())])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout);
-    assert!(said.contains("got nothing"), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inherited_stream_brings_no_new_secret() {
+    let said = said_after("becomes another").await;
+    assert!(said.contains("got nothing"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_inherited_the_connection_ends_it_by_its_first_byte() {
+    let said = said_after("has a child").await;
+    assert!(said.contains("got nothing"), "{said}");
 }

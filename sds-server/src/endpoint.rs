@@ -7,8 +7,8 @@
 //!
 //! Invariants: the socket lies where nobody but root and we can replace it; every connection holds a permit
 //! until its last byte; what a connection costs is bounded before its first request is read; over the network nobody is
-//! heard without a certificate of the CAs named for that. Absent: abstract sockets, and the writer's credentials of
-//! each read (`SO_PASSCRED`, later).
+//! heard without a certificate of the CAs named for that. On the socket every byte that is
+//! read was written by the process that connected. Absent: abstract sockets.
 
 pub mod limits;
 mod metrics;

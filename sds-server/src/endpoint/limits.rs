@@ -52,7 +52,7 @@ impl Default for Config {
     }
 }
 
-/// Why a connection was closed before its first request.
+/// Why a connection was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// All connections are taken.
@@ -81,10 +81,13 @@ pub enum Refused {
     /// It sent no request in time.
     #[error("no request came in time (limits.first_request)")]
     Silent,
+    /// Another process wrote on it than the one that connected.
+    #[error("another process writes on it than the one that connected: let each open its own")]
+    AnotherWriter,
 }
 
 impl Refused {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Total,
         Self::PerUid,
         Self::PerAddress,
@@ -93,6 +96,7 @@ impl Refused {
         Self::Tls,
         Self::NoCredentials,
         Self::Silent,
+        Self::AnotherWriter,
     ];
 
     pub(super) const fn label(self) -> &'static str {
@@ -105,6 +109,7 @@ impl Refused {
             Self::Tls => "tls",
             Self::NoCredentials => "no_credentials",
             Self::Silent => "silent",
+            Self::AnotherWriter => "another_writer",
         }
     }
 }

@@ -15,7 +15,7 @@ const REFUSED: &str = "countersign_connections_refused_total";
 pub fn describe() {
     describe_gauge!(OPEN, "Connections that are open on the API socket.");
     describe_counter!(ACCEPTED, "Connections that were accepted on the API socket.");
-    describe_counter!(REFUSED, "Connections that were closed before their first request, by reason.");
+    describe_counter!(REFUSED, "Connections that the server closed, by reason.");
     describe_gauge!(REMOTE_OPEN, "Connections of remote callers that are open, their handshakes done.");
     describe_counter!(REMOTE_ACCEPTED, "Connections of remote callers whose handshakes were done.");
     describe_gauge!(

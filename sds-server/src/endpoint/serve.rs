@@ -18,6 +18,7 @@ mod exchanges;
 mod http2;
 mod keepalive;
 mod remote;
+mod witness;
 
 pub use remote::RemoteServer;
 
@@ -29,6 +30,7 @@ use crate::runtime::{BoxError, Drain};
 use accept::{Accepting, Logs};
 use connection::Connection;
 use http2::Settings;
+use witness::Witnessed;
 
 /// Accepts callers and serves them until the drain.
 #[derive(Debug)]
@@ -87,6 +89,10 @@ where
                     log.refused(refused, "somebody");
                     continue;
                 }
+            };
+            let Ok(stream) = Witnessed::new(stream, &peer, log.clone()) else {
+                log.refused(Refused::NoCredentials, format_args!("uid {}", peer.uid));
+                continue;
             };
             let number = permit.number();
             let span = tracing::info_span!("connection", number, pid = peer.pid, uid = peer.uid);

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
@@ -118,6 +119,8 @@ impl Listener {
 
         let address = SocketAddrUnix::new(&path).map_err(errno("use", &path))?;
         let socket = stream_socket(&path)?;
+        // Inherited by each connection: who wrote a byte is known from the first one on.
+        set_socket_passcred(&socket, true).map_err(errno("ask for credentials on", &path))?;
         bind(&socket, &address).map_err(errno("bind", &path))?;
         // Between bind and listen a connect is refused, so that no one slips in under the umask's mode.
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))
