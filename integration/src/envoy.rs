@@ -80,6 +80,12 @@ impl Envoy {
         self.process.kill()
     }
 
+    /// The process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The text at an admin path.
     ///
     /// # Errors
