@@ -3,8 +3,6 @@
 //! Order of use: [`harden`] before anything secret is read, then [`drain::channel`], [`Signals::install`], a
 //! [`Supervisor`] that gets every task, and [`Supervisor::run`] last. Nothing else in the crate spawns a
 //! task that outlives its connection.
-//!
-//! Also here, because every module's configuration has them: [`duration`], durations as people write them.
 
 pub mod drain;
 mod hardening;
@@ -32,3 +30,6 @@ pub fn with_cause(error: &dyn std::error::Error) -> String {
 
 /// The error of any task.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How a service that stands beside another hands on what the other answered.
+pub(crate) type Wrap<A, B> = fn(Result<A, std::convert::Infallible>) -> Result<B, std::convert::Infallible>;

@@ -1,8 +1,9 @@
 //! The SPIFFE Workload API, beside SDS on the same socket and from the same sessions.
 //!
 //! ```text
-//! service ─► method (path, security header) ─► one request ─► feed ─► x509
-//!     └► neighbours: reflection and health                     │ follows the session, sends what is new
+//! service ─► method (path, security header) ─► one request ─► feed ─► x509, jwt, wit
+//!     │                                             └► unary     │ follows the session, sends what is new
+//!     └► neighbours: reflection and health
 //! ```
 //!
 //! A feed is a response body, as an SDS stream is: the HTTP/2 library asks it for the next message when there is
@@ -13,15 +14,18 @@
 //! have *yet* (WE-17, WE-18); nothing is added to the standard's service (WA-02). Absent: TCP (WE-02, WE-05).
 
 mod feed;
+mod jwt;
 mod limits;
 mod message;
 mod method;
 mod metrics;
 mod neighbours;
 mod service;
+mod unary;
+mod wit;
 mod x509;
 
 pub use feed::Feed;
-pub use limits::Limits;
+pub use limits::Config;
 pub use neighbours::{Health, Neighbours};
 pub use service::{Shared, WorkloadApi};

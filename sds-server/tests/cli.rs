@@ -133,6 +133,9 @@ fn help_and_version_are_results() {
         assert_eq!((ran.status, ran.err.as_str()), (0, ""));
         assert!(ran.out.contains("countersign") || ran.out.contains("Usage"), "{ran:?}");
     }
+    // Of a standard that is not stable, the commit that is followed. STABILITY §2.3.
+    let wit = format!("WIT-SVID, by spiffe/spiffe at {}", spiffe_bridge::jose::wit_svid::STANDARD);
+    assert!(run(&["--version"]).out.contains(&wit));
 }
 
 /// Directories that a server would take, with modes that the umask has no say in.

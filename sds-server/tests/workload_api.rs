@@ -6,5 +6,9 @@
 mod endpoint;
 #[path = "workload_api/fixture.rs"]
 mod fixture;
+#[path = "workload_api/jwt.rs"]
+mod jwt;
+#[path = "workload_api/wit.rs"]
+mod wit;
 #[path = "workload_api/x509.rs"]
 mod x509;

@@ -46,7 +46,9 @@ pub use config::{Config, Hierarchy, LeafRequest};
 pub use error::{CompleteError, InitError, IssuerError, OpenError, SignError, StateError};
 pub use init::{init, trust_domain_of};
 pub use issuer::Issuer;
-pub use token::{IssuedToken, MAX_AUDIENCE_BYTES, MAX_AUDIENCES, TokenContent, TokenKind, TokenRequest};
+pub use token::{
+    IssuedToken, MAX_AUDIENCE_BYTES, MAX_AUDIENCES, TokenContent, TokenKind, TokenRequest, check_audience,
+};
 pub use token_keys::complete;
 
 /// Requests that wait to be signed: two full batches, so that one fills while another is in flight.

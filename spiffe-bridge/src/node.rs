@@ -27,7 +27,9 @@ mod seal;
 mod session;
 mod slot;
 mod status;
+mod tokens;
 mod view;
+mod wants;
 
 pub use caller::CallerTask;
 pub use engine::{Engine, Node, NodeClosed, open};
@@ -38,3 +40,5 @@ pub use renewal::Config;
 pub use seal::{SealError, SealingKey};
 pub use session::{EndReason, Follower, Session, SessionState, Sessions};
 pub use status::{IdentityStatus, NodeStatus};
+pub use tokens::{MAX_TOKENS_PER_IDENTITY, TokenFollower, TokenRefused, TokenSpec};
+pub use wants::{Interest, MAX_WANTS, Want};

@@ -127,7 +127,13 @@ pub(super) async fn serve(
         let shared = Shared { clock: clock.clone(), streams: parts.streams.clone(), limits: settings.sds };
         let admit = admitter(node.clone(), attestor, &drain);
         let (neighbours, health) = Neighbours::new().await?;
-        let workload = workload_api::Shared { readiness: readiness.clone(), limits: settings.workload_api };
+        let workload = workload_api::Shared {
+            clock: clock.clone(),
+            node: node.clone(),
+            readiness: readiness.clone(),
+            config: settings.workload_api,
+            jwt_audiences: settings.authority.jwt_audiences,
+        };
         let sds = Receipts::beside(SdsService::new(shared));
         let service = WorkloadApi::beside(sds.clone(), workload, neighbours);
         let server = Server::new(listener, limits.clone(), settings.limits.clone(), service, admit);

@@ -10,7 +10,7 @@ pub use bootstrap::{BootstrapApi, BootstrapArgs, BootstrapKind, BootstrapPart};
 
 /// Workload identity for Envoy meshes.
 #[derive(Debug, Parser)]
-#[command(name = "countersign", version, propagate_version = true, subcommand_required = true)]
+#[command(name = "countersign", version, long_version = LONG_VERSION, propagate_version = true, subcommand_required = true)]
 #[command(
     after_help = "Exit status: 0 done and well, 1 a finding or a failure, 2 wrong usage or configuration."
 )]
@@ -189,3 +189,7 @@ pub enum Envoy {
     /// Print a bootstrap that speaks mutual TLS with what Countersign serves
     Bootstrap(Box<BootstrapArgs>),
 }
+
+/// What `--version` says: ours, and which version we follow of the standards that are not stable yet.
+const LONG_VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), "\nincubating: WIT-SVID, by spiffe/spiffe at 665a28f");

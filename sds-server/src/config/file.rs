@@ -36,8 +36,8 @@ pub struct File {
     pub remote: endpoint::tls::Config,
     /// What SDS clients may make the server keep.
     pub sds: sds::Limits,
-    /// What clients of the Workload API may make the server keep.
-    pub workload_api: workload_api::Limits,
+    /// What clients of the Workload API are served, and may make the server keep.
+    pub workload_api: workload_api::Config,
     /// What is logged, and how.
     pub log: telemetry::logs::Config,
     /// Where metrics can be read.

@@ -46,8 +46,8 @@ pub struct Settings {
     pub remote: endpoint::tls::Config,
     /// What SDS clients may make the server keep.
     pub sds: sds::Limits,
-    /// What clients of the Workload API may make the server keep.
-    pub workload_api: workload_api::Limits,
+    /// What clients of the Workload API are served, and may make the server keep.
+    pub workload_api: workload_api::Config,
     /// What is logged, and how.
     pub log: telemetry::logs::Config,
     /// Where metrics can be read.
@@ -109,6 +109,11 @@ impl Settings {
         if file.workload_api.streams < 2 {
             let advice = "half of them is the most that one user takes: give at least 2";
             found.push(("workload_api.streams", advice.to_owned()));
+        }
+        // WIT-SVID §3.4 and the libraries of the field: a minute or two at most.
+        if file.workload_api.jwt_leeway > Duration::from_secs(120) {
+            let advice = "a token would outlive its end by more than 2m: set the clocks instead";
+            found.push(("workload_api.jwt_leeway", advice.to_owned()));
         }
         if let Err(error) = file.log.env_filter() {
             let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();

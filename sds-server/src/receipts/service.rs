@@ -16,7 +16,7 @@ use tonic::Status;
 
 use super::metrics::Refused;
 use super::observation::{self, Bounds, Observation};
-use crate::runtime::BoxError;
+use crate::runtime::{BoxError, Wrap};
 use crate::sds::frame::{Frame as Piece, HEADER_BYTES, Reader};
 use crate::sds::partial::{Room, Unfinished};
 
@@ -89,10 +89,7 @@ where
     type Response = Response<Either<R, Reply>>;
     type Error = Infallible;
     type Future = Way<
-        futures::future::Map<
-            S::Future,
-            fn(Result<S::Response, Infallible>) -> Result<Self::Response, Infallible>,
-        >,
+        futures::future::Map<S::Future, Wrap<S::Response, Self::Response>>,
         BoxFuture<'static, Result<Self::Response, Infallible>>,
     >;
 
@@ -102,7 +99,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if request.uri().path() != EXPORT || request.method() != Method::POST {
-            let wrap: fn(Result<S::Response, Infallible>) -> Result<Self::Response, Infallible> =
+            let wrap: Wrap<S::Response, Self::Response> =
                 |response| response.map(|response| response.map(Either::Left));
             return self.inner.call(request).map(wrap).left_future();
         }

@@ -1,5 +1,6 @@
 //! The grammar of SDS names.
 
+use spiffe_bridge::authority::MAX_AUDIENCE_BYTES;
 use spiffe_bridge::identity::MAX_ID_BYTES;
 
 /// The longest name that can mean anything, in bytes: a SPIFFE ID and what may stand before it.
@@ -67,7 +68,7 @@ impl<'a> Name<'a> {
             return id.starts_with("spiffe://").then_some(Self::Peers { of: Some(id) });
         }
         if let Some(audience) = text.strip_prefix("jwt:") {
-            return (!audience.is_empty()).then_some(Self::Token { audience });
+            return (1..=MAX_AUDIENCE_BYTES).contains(&audience.len()).then_some(Self::Token { audience });
         }
         if let Some(name) = text.strip_prefix("upstream:") {
             return (!name.is_empty()).then_some(Self::Upstream { name });

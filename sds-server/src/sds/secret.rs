@@ -13,7 +13,8 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, string};
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{
-    ContentHash, Identity, Memo, Revision, SpiffeId, Trust, TrustBundle, Version, WorkloadUpdate, X509Svid,
+    ContentHash, Identity, Memo, Revision, SpiffeId, TokenSvid, Trust, TrustBundle, Version, WorkloadUpdate,
+    X509Svid,
 };
 use spiffe_bridge::x509::Validity;
 use zeroize::Zeroizing;
@@ -137,8 +138,11 @@ pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
             id.and_then(|id| update.reach.callers.get(&id)).map(trust)
         }
         Some(Name::Upstream { name }) => update.reach.upstreams.get(name).map(trust),
-        // No update carries tokens: whoever makes one gives it to `of_token`.
-        Some(Name::Token { .. }) | None => None,
+        // There for the audiences that some stream of the connection asks for: see `Interest`.
+        Some(Name::Token { audience }) => {
+            update.jwt_svids.get(audience).map(|svid| of_token(svid, name, now))
+        }
+        None => None,
     };
     match answer.map(|made| made.and_then(|resource| resource.fit(now))) {
         None => Lookup::NotAvailable,
@@ -182,17 +186,13 @@ fn of_bundle(bundle: &TrustBundle, name: &str, against: Against<'_>) -> Made {
     })
 }
 
-/// The generic secret of `name`, which is `jwt:<audience>`, with `token` as its content: a JWT-SVID in compact form, for
-/// Envoy's credential injector. For whoever makes the token, who also keeps it and this.
-///
-/// # Errors
-/// [`CheckError`]: Envoy would put something else into the header, or fail every request.
-pub fn of_token(name: &str, token: &str, revision: Revision, now: Timestamp) -> Made {
-    let generic = GenericSecret { secret: Some(inline(token.to_owned())), ..GenericSecret::default() };
-    let secret = Secret { name: name.to_owned(), r#type: Some(Type::GenericSecret(generic)) };
-    let checked = judge(secret, name, Against { bundle: None, now });
-    let checked = checked.inspect_err(|error| report(name, *error))?;
-    encode(&checked, revision).fit(now)
+/// The generic secret of `name`, which is `jwt:<audience>`: a JWT-SVID in compact form, for Envoy's credential injector.
+fn of_token(svid: &TokenSvid, name: &str, now: Timestamp) -> Made {
+    let against = Against { bundle: None, now };
+    Derived::of(&svid.memo, name, against, svid.version.revision, || {
+        let secret = Some(inline(svid.token.expose_text().to_owned()));
+        Type::GenericSecret(GenericSecret { secret, ..GenericSecret::default() })
+    })
 }
 
 impl Derived {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame as BodyFrame};
 use spiffe_bridge::clock::Clock;
-use spiffe_bridge::node::{EndReason, Follower, Session, SessionState};
+use spiffe_bridge::node::{EndReason, Follower, Interest, Session, SessionState};
 use tonic::Status;
 
 use super::frame::{Frame, FrameError, Reader};
@@ -37,6 +37,8 @@ struct Live<B> {
     state: SessionState,
     /// What is kept of a message whose end has not come. Boxed: rare.
     partial: Option<Box<Partial>>,
+    /// Which tokens it wants. Boxed: rare.
+    interest: Option<Box<Interest>>,
     /// Whether there may be something to say: the session or the client spoke since we last had nothing. The
     /// HTTP/2 library polls several times a push: the names need not be looked through each time.
     unsaid: bool,
@@ -71,6 +73,7 @@ impl<B> Frames<B> {
             session: session.follow(),
             state: SessionState::ExpectAttestation,
             partial: None,
+            interest: None,
             unsaid: false,
             stream,
             protocol,
@@ -226,6 +229,7 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
         };
         match request.and_then(handle) {
             Ok((heard, error)) => {
+                self.want_tokens();
                 self.unsaid = true;
                 self.env.metrics.record(Event::Heard(self.protocol, heard));
                 if let (Heard::Nacked(_), Some(reason)) = (heard, error) {
@@ -239,6 +243,16 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
                 Err(self.refused(reason, status))
             }
         }
+    }
+
+    /// Has the session bring the tokens that the stream asks for, and no others.
+    fn want_tokens(&mut self) {
+        let wanted = self.stream.engine().audiences();
+        if self.interest.is_none() && wanted.is_empty() {
+            return;
+        }
+        let interest = self.interest.get_or_insert_with(|| Box::new(self.caller.interest()));
+        interest.set(wanted);
     }
 
     fn refused(&self, reason: RefusedFor, status: Status) -> Status {

@@ -6,13 +6,15 @@
 //! A nonce is current while it is the newest of its name, or of the stream. What SotW ignores is therefore
 //! always followed by a response that the client has yet to answer, with all its names. XD-10.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::WorkloadUpdate;
+use spiffe_bridge::node::Want;
 
 use super::limits::Limits;
-use super::names::MAX_NAME_BYTES;
+use super::names::{MAX_NAME_BYTES, Name};
 use super::request::{Heard, MAX_NODE_BYTES, Names, Node, Nonce, Protocol, Refusal, Request, Scope};
 use super::secret::{Lookup, Resource, TYPE_URL, look_up};
 use super::slot::{Due, Slot};
@@ -133,6 +135,17 @@ impl Subscription {
 
     /// Whether `names` ask for something that this stream has not been asked before, or once more.
     #[must_use]
+    /// The tokens among its names.
+    pub(super) fn audiences(&self) -> BTreeSet<Want> {
+        let tokens = self.slots.iter().filter(|slot| slot.name.starts_with("jwt:"));
+        tokens
+            .filter_map(|slot| match Name::parse(&slot.name)? {
+                Name::Token { audience } => Some(Want::Jwt(audience.into())),
+                _ => None,
+            })
+            .collect()
+    }
+
     pub(super) fn is_news(&self, names: &Names) -> bool {
         match names {
             Names::All(names) => {

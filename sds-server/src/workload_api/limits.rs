@@ -1,17 +1,26 @@
-//! What clients of the Workload API may make the server keep.
+//! What clients of the Workload API are served, and what they may make the server keep.
 
-/// Bounds on streams. Invariant 11.
+use std::time::Duration;
+
+use spiffe_bridge::clock::duration;
+
+/// What is served, and bounds on streams. Invariant 11.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct Config {
     /// Open streams of all connections, reflection and health included; one user has at most half of them. A client
     /// library opens one or two.
     pub streams: usize,
+    /// By how much the clocks of those who issue tokens and ours may differ, when a JWT-SVID is validated.
+    #[serde(with = "duration")]
+    pub jwt_leeway: Duration,
+    /// WIT-SVIDs too. The standard for them is not stable yet.
+    pub wit_svids: bool,
 }
 
-impl Default for Limits {
+impl Default for Config {
     fn default() -> Self {
-        Self { streams: 100_000 }
+        Self { streams: 100_000, jwt_leeway: Duration::from_secs(5), wit_svids: false }
     }
 }
 

@@ -2,17 +2,36 @@
 
 use http::{HeaderMap, Uri};
 
+use super::limits::Config;
+
 /// What must stand in every request: a program that was tricked into calling the socket does not write it.
 /// Workload Endpoint §3.
 const HEADER: &str = "workload.spiffe.io";
 
-/// A call of the Workload API that is served.
+/// A call of the Workload API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
+    /// One that streams.
+    Stream(Stream),
+    /// `FetchJWTSVID`
+    FetchJwt,
+    /// `ValidateJWTSVID`
+    ValidateJwt,
+}
+
+/// A call that streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
     /// `FetchX509SVID`
     X509Svids,
     /// `FetchX509Bundles`
     X509Bundles,
+    /// `FetchJWTBundles`
+    JwtBundles,
+    /// `FetchWITSVID`
+    WitSvids,
+    /// `FetchWITBundles`
+    WitBundles,
 }
 
 /// What a path asks of us.
@@ -26,23 +45,33 @@ pub(super) enum Asked {
     Elsewhere,
 }
 
-impl Method {
+impl Stream {
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::X509Svids => "x509_svid",
             Self::X509Bundles => "x509_bundles",
+            Self::JwtBundles => "jwt_bundles",
+            Self::WitSvids => "wit_svid",
+            Self::WitBundles => "wit_bundles",
         }
     }
 }
 
 /// Paths are compared byte for byte, as gRPC over HTTP/2 says: nothing is decoded or normalised.
-pub(super) fn asked(uri: &Uri) -> Asked {
-    match uri.path().strip_prefix("/SpiffeWorkloadAPI/") {
-        Some("FetchX509SVID") => Asked::Method(Method::X509Svids),
-        Some("FetchX509Bundles") => Asked::Method(Method::X509Bundles),
-        Some(_) => Asked::Unknown,
-        None => Asked::Elsewhere,
-    }
+pub(super) fn asked(uri: &Uri, config: &Config) -> Asked {
+    let Some(name) = uri.path().strip_prefix("/SpiffeWorkloadAPI/") else { return Asked::Elsewhere };
+    let method = match name {
+        "FetchX509SVID" => Method::Stream(Stream::X509Svids),
+        "FetchX509Bundles" => Method::Stream(Stream::X509Bundles),
+        "FetchJWTSVID" => Method::FetchJwt,
+        "FetchJWTBundles" => Method::Stream(Stream::JwtBundles),
+        "ValidateJWTSVID" => Method::ValidateJwt,
+        // A profile that is off is not there: Workload API §7.
+        "FetchWITSVID" if config.wit_svids => Method::Stream(Stream::WitSvids),
+        "FetchWITBundles" if config.wit_svids => Method::Stream(Stream::WitBundles),
+        _ => return Asked::Unknown,
+    };
+    Asked::Method(method)
 }
 
 /// The header once, with exactly `true`. WE-07.

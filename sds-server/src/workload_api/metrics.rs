@@ -2,7 +2,7 @@
 
 use metrics::{counter, gauge};
 
-use super::method::Method;
+use super::method::Stream;
 
 /// Why a call was refused or a stream ended by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(super) enum RefusedFor {
     NoIdentity,
     /// We cannot serve it yet, or no more.
     Unavailable,
+    /// A token that is not valid, or not for that audience.
+    Token,
     /// The caller has no session, or it ended.
     Session,
 }
@@ -32,6 +34,7 @@ impl RefusedFor {
             Self::Message => "message",
             Self::NoIdentity => "no_identity",
             Self::Unavailable => "unavailable",
+            Self::Token => "token",
             Self::Session => "session",
         }
     }
@@ -43,10 +46,10 @@ impl RefusedFor {
 
 /// A stream that is open, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Open(Method);
+pub(super) struct Open(Stream);
 
 impl Open {
-    pub(super) fn new(method: Method) -> Self {
+    pub(super) fn new(method: Stream) -> Self {
         gauge!("countersign_workload_api_streams", "method" => method.label()).increment(1);
         Self(method)
     }
@@ -58,6 +61,6 @@ impl Drop for Open {
     }
 }
 
-pub(super) fn sent(method: Method) {
-    counter!("countersign_workload_api_responses_total", "method" => method.label()).increment(1);
+pub(super) fn sent(method: &'static str) {
+    counter!("countersign_workload_api_responses_total", "method" => method).increment(1);
 }

@@ -1,6 +1,7 @@
 //! The HTTP side: which call it is, whether it may be answered, and its one request.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,16 +11,21 @@ use http::{Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::Either;
 use prost::Message as _;
-use spiffe_bridge::node::Session;
+use spiffe_bridge::clock::Clock;
+use spiffe_bridge::node::{Node, Session};
 use tonic::Status;
 
 use super::feed::Feed;
-use super::limits::{Limits, MESSAGE_BYTES, UNFINISHED_BYTES};
-use super::method::{Asked, Method, asked, is_marked};
+use super::limits::{Config, MESSAGE_BYTES, UNFINISHED_BYTES};
+use super::message::Message;
+use super::method::{Asked, Method, Stream, asked, is_marked};
 use super::metrics::RefusedFor;
 use super::neighbours::{Neighbour, Neighbours, Visit};
-use crate::proto::workload::{X509BundlesRequest, X509svidRequest};
-use crate::runtime::Readiness;
+use super::unary;
+use crate::proto::workload::{
+    JwtBundlesRequest, WitBundlesRequest, WitsvidRequest, X509BundlesRequest, X509svidRequest,
+};
+use crate::runtime::{Readiness, Wrap};
 use crate::sds::fetch::{only_message, read};
 use crate::sds::frame::Frame;
 use crate::sds::partial::{Place, Room, Unfinished};
@@ -29,12 +35,18 @@ use crate::sds::{GRPC, Whole, is_grpc, of_end, plain};
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the service needs, made by the composition root.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Shared {
+    /// The time.
+    pub clock: Clock,
+    /// Where tokens come from.
+    pub node: Node,
     /// Until when a caller without an identity is told to come again.
     pub readiness: Readiness,
-    /// What clients may make us keep.
-    pub limits: Limits,
+    /// What is served, and what clients may make us keep.
+    pub config: Config,
+    /// The most audiences of one token.
+    pub jwt_audiences: usize,
 }
 
 /// The Workload API beside what `inner` serves. Takes HTTP/2 requests that carry a [`Session`] as an extension. Cheap
@@ -48,7 +60,7 @@ pub struct WorkloadApi<S> {
 
 #[derive(Clone)]
 struct Environment {
-    readiness: Readiness,
+    shared: Arc<Shared>,
     streams: Room,
     unfinished: Room,
 }
@@ -57,16 +69,13 @@ type Refusal = (RefusedFor, Response<()>);
 /// What comes from the endpoint.
 type Incoming = tonic::body::Body;
 
-type Wrap<A, B> = fn(Result<A, Infallible>) -> Result<B, Infallible>;
-
 impl<S> WorkloadApi<S> {
     /// Serves it and `neighbours`, and gives everything else to `inner`.
     #[must_use]
     pub fn beside(inner: S, shared: Shared, neighbours: Neighbours) -> Self {
-        let Shared { readiness, limits } = shared;
         let env = Environment {
-            readiness,
-            streams: Room::new(limits.streams),
+            streams: Room::new(shared.config.streams),
+            shared: Arc::new(shared),
             unfinished: Room::new(UNFINISHED_BYTES),
         };
         Self { inner, neighbours, env }
@@ -146,24 +155,37 @@ impl Admitted {
         let late = |_| Err(Status::deadline_exceeded(Unfinished::TooSlow.to_string()));
         let request = tokio::time::timeout(DEADLINE, read(body, unfinished)).await.unwrap_or_else(late);
         let request = request.and_then(|bytes| only_message(bytes, MESSAGE_BYTES));
-        let understood = request.and_then(|message| understand(method, message));
-        if let Err(status) = understood {
-            return refused((RefusedFor::Message, status.into_http()));
-        }
-        let feed = Feed::open(method, &session, env.readiness, place);
-        let mut response = Response::new(Either::Left(feed));
-        response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
-        response
+        let answered = match (method, request) {
+            (_, Err(status)) => Err((RefusedFor::Message, status)),
+            (Method::Stream(stream), Ok(request)) => only_of(stream, request).map(|only| {
+                let feed = Feed::open(stream, only, &session, env.shared.readiness.clone(), place);
+                let mut response = Response::new(Either::Left(feed));
+                response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+                response
+            }),
+            (Method::FetchJwt, Ok(request)) => whole(unary::fetch(request, &session, &env.shared).await),
+            (Method::ValidateJwt, Ok(request)) => {
+                whole(unary::validate(request, &session, &env.shared).await)
+            }
+        };
+        answered.unwrap_or_else(|(reason, status)| refused((reason, status.into_http())))
     }
 }
 
-/// Reads the request. Those of the streams say nothing, and what a later standard adds to them is not ours to refuse.
-fn understand(method: Method, message: Bytes) -> Result<(), Status> {
-    let read = match method {
-        Method::X509Svids => X509svidRequest::decode(message).map(drop),
-        Method::X509Bundles => X509BundlesRequest::decode(message).map(drop),
+fn whole(message: Result<Message, (RefusedFor, Status)>) -> Result<Response<Answer>, (RefusedFor, Status)> {
+    message.map(|message| Whole::grpc([message.framed]).map(Either::Right))
+}
+
+/// Reads the request of a stream: which identity it is about. What a later standard adds is not ours to refuse.
+fn only_of(stream: Stream, message: Bytes) -> Result<String, (RefusedFor, Status)> {
+    let read = match stream {
+        Stream::X509Svids => X509svidRequest::decode(message).map(|_| String::new()),
+        Stream::X509Bundles => X509BundlesRequest::decode(message).map(|_| String::new()),
+        Stream::JwtBundles => JwtBundlesRequest::decode(message).map(|_| String::new()),
+        Stream::WitSvids => WitsvidRequest::decode(message).map(|request| request.spiffe_id),
+        Stream::WitBundles => WitBundlesRequest::decode(message).map(|_| String::new()),
     };
-    read.map_err(|_| Status::invalid_argument("the request cannot be read"))
+    read.map_err(|_| (RefusedFor::Message, Status::invalid_argument("the request cannot be read")))
 }
 
 /// A stream, or an answer that is there as a whole.
@@ -192,7 +214,7 @@ where
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let ours = |response: Response<Answer>| Ok(response.map(|body| Either::Right(Either::Left(body))));
-        let method = match asked(request.uri()) {
+        let method = match asked(request.uri(), &self.env.shared.config) {
             Asked::Method(method) => method,
             Asked::Unknown => {
                 let text = "there is no such call, or it is not switched on";

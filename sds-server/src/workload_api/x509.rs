@@ -1,6 +1,6 @@
 //! The X.509 profile: what a caller holds, as the messages of the standard. Workload API §5.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use rustls::pki_types::CertificateDer;
 use spiffe_bridge::identity::{TrustBundle, WorkloadUpdate};
@@ -26,7 +26,8 @@ pub(super) fn svids(update: &WorkloadUpdate) -> Option<Message> {
     if svids.is_empty() {
         return None;
     }
-    let federated_bundles = bundles(update).filter(|(own, _)| !own).map(|(_, named)| named).collect();
+    let federated = bundles(update).filter(|(own, _)| !own);
+    let federated_bundles = federated.map(|(_, bundle)| (name_of(bundle), roots(bundle))).collect();
     let mut response = X509svidResponse { svids, crl: Vec::new(), federated_bundles };
     let message = Message::of(&response);
     response.svids.iter_mut().for_each(|svid| svid.x509_svid_key.zeroize());
@@ -36,18 +37,22 @@ pub(super) fn svids(update: &WorkloadUpdate) -> Option<Message> {
 /// The roots of every trust domain that it may trust, its own included (WA-20). `None` for a caller without an entry.
 pub(super) fn all_bundles(update: &WorkloadUpdate) -> Option<Message> {
     update.bundle.as_ref()?;
-    let bundles: BTreeMap<_, _> = bundles(update).map(|(_, named)| named).collect();
+    let bundles = bundles(update).map(|(_, bundle)| (name_of(bundle), roots(bundle))).collect();
     Some(Message::of(&X509BundlesResponse { crl: Vec::new(), bundles }))
 }
 
-/// Each bundle under the SPIFFE ID of its trust domain, and whether it is our own.
-fn bundles(update: &WorkloadUpdate) -> impl Iterator<Item = (bool, (String, Vec<u8>))> {
-    let own = update.bundle.iter().map(|bundle| (true, bundle));
+/// Each bundle that it may trust, and whether it is our own.
+pub(super) fn bundles(update: &WorkloadUpdate) -> impl Iterator<Item = (bool, &TrustBundle)> {
+    let own = update.bundle.iter().map(|bundle| (true, &**bundle));
     let ours = update.bundle.as_ref().map(|bundle| &bundle.trust_domain);
     let all = update.reach.all.iter().flat_map(|all| &all.bundles);
-    let all = all.filter(move |bundle| Some(&bundle.trust_domain) != ours);
-    own.chain(all.map(|bundle| (false, bundle)))
-        .map(|(own, bundle)| (own, (format!("spiffe://{}", bundle.trust_domain.as_str()), roots(bundle))))
+    let foreign = all.filter(move |bundle| Some(&bundle.trust_domain) != ours);
+    own.chain(foreign.map(|bundle| (false, &**bundle)))
+}
+
+/// The SPIFFE ID of its trust domain.
+pub(super) fn name_of(bundle: &TrustBundle) -> String {
+    format!("spiffe://{}", bundle.trust_domain.as_str())
 }
 
 fn roots(bundle: &TrustBundle) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sds_server::proto::workload::{DESCRIPTORS, X509svidRequest, X509svidResponse};
-use sds_server::workload_api::{Limits, Shared};
+use sds_server::workload_api::Config;
 use spiffe_bridge::node::{Caller, EndReason, Origin, SessionState};
 use tonic::Code;
 use tonic::codec::Streaming;
@@ -24,7 +24,7 @@ async fn asked(served: &Served, header: &[&str]) -> Result<X509svidResponse, Cod
 #[tokio::test]
 async fn we_02_a_caller_of_another_host_is_not_served() {
     let origin = Origin::Remote { address: "192.0.2.1:9".parse().unwrap(), name: "proxy".into() };
-    let served = serve_to(Caller { connection: 1, origin }, Shared::default()).await;
+    let served = serve_to(Caller { connection: 1, origin }, Config::default()).await;
     served.publish(&holding(&[WEB], &[], &[]));
     assert_eq!(asked(&served, &["true"]).await.unwrap_err(), Code::Unimplemented);
     let mut client = HealthClient::new(served.channel.clone());
@@ -156,7 +156,7 @@ async fn calls_that_are_not_there_are_unimplemented() {
 
 #[tokio::test]
 async fn a_user_takes_half_of_the_streams_and_gives_them_back() {
-    let served = serve_with(Shared { limits: Limits { streams: 4 }, ..Shared::default() }).await;
+    let served = serve_with(Config { streams: 4, ..Config::default() }).await;
     served.publish(&holding(&[WEB], &[], &[]));
     let open = || served.stream::<_, X509svidResponse>("FetchX509SVID", X509svidRequest {});
     let (mut one, mut two) = (open().await.unwrap(), open().await.unwrap());
@@ -215,7 +215,7 @@ async fn we_21_reflection_tells_which_services_there_are() {
 
 #[tokio::test]
 async fn health_is_told_without_the_header_and_bounded() {
-    let served = serve_with(Shared { limits: Limits { streams: 2 }, ..Shared::default() }).await;
+    let served = serve_with(Config { streams: 2, ..Config::default() }).await;
     let mut client = HealthClient::new(served.channel.clone());
     let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
     // Not serving: the task that says otherwise does not run here.

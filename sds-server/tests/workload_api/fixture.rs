@@ -1,6 +1,7 @@
 //! A served socket for one caller, and a client of the Workload API that writes what a test wants written.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 
 use http_body_util::Empty;
@@ -8,11 +9,19 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use sds_server::runtime::Readiness;
 use sds_server::sds::frame::Frame;
-use sds_server::workload_api::{Neighbours, Shared, WorkloadApi};
-use spiffe_bridge::identity::{Admitted, Memo, Reach, Revision};
-use spiffe_bridge::identity::{Trust, TrustBundle, TrustDomain, WorkloadUpdate};
-use spiffe_bridge::node::{Caller, Session, SessionState, Sessions};
+use sds_server::workload_api::{Config, Neighbours, Shared, WorkloadApi};
+use spiffe_bridge::audit::Log;
+use spiffe_bridge::authority;
+use spiffe_bridge::clock::Clock;
+use spiffe_bridge::identity::{
+    Admitted, Memo, Reach, Revision, Trust, TrustBundle, TrustDomain, WorkloadUpdate,
+};
+use spiffe_bridge::keys::MemoryKeys;
+use spiffe_bridge::node::{self, Caller, Node, SealingKey, Session, SessionState, Sessions};
+use spiffe_bridge::registration::EntryIndex;
+use spiffe_bridge::store;
 use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
 use tonic::codec::Streaming;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -28,24 +37,52 @@ pub(crate) struct Served {
     pub(crate) readiness: Readiness,
     pub(crate) channel: Channel,
     pub(crate) path: std::path::PathBuf,
+    /// Of the authority behind it.
+    pub(crate) bundle: Arc<TrustBundle>,
     _dir: tempfile::TempDir,
 }
 
 /// A server that is ready, with one caller, of whom nothing is known yet.
 pub(crate) async fn serve() -> Served {
-    serve_with(Shared::default()).await
+    serve_with(Config::default()).await
 }
 
-pub(crate) async fn serve_with(shared: Shared) -> Served {
-    serve_to(Caller::local(7, 42, 1001, 1001), shared).await
+pub(crate) async fn serve_with(config: Config) -> Served {
+    serve_to(Caller::local(7, 42, 1001, 1001), config).await
 }
 
-pub(crate) async fn serve_to(caller: Caller, shared: Shared) -> Served {
+/// An authority in memory, and a node that asks it.
+async fn node(dir: &Path, clock: &Clock) -> (Node, Arc<TrustBundle>) {
+    let (store, writer) = store::in_memory().unwrap();
+    std::thread::spawn(move || writer.run());
+    let keys = Arc::new(MemoryKeys::new());
+    let config = authority::Config::new(TrustDomain::new("example.org").unwrap());
+    authority::init(&config, keys.clone(), &store, clock).await.unwrap();
+    let log = Log::open(store.clone(), clock.clone()).unwrap();
+    authority::complete(&config, keys.clone(), &store, &log).await.unwrap();
+    let (authority, issuer) = authority::open(config, keys, store.clone(), log, clock.clone()).unwrap();
+    let bundle = authority.bundle().borrow().clone();
+    let index = EntryIndex::new(Revision::default(), []);
+    let (sender, index) = tokio::sync::watch::channel(Arc::new(index));
+    let key = SealingKey::load_or_create(&dir.join("sealing.key")).unwrap();
+    let (node, engine) = node::open(node::Config::default(), authority, index, store, key, clock.clone());
+    tokio::spawn(issuer.run(CancellationToken::new()));
+    tokio::spawn(async move {
+        engine.run(CancellationToken::new()).await;
+        drop(sender);
+    });
+    (node, bundle)
+}
+
+pub(crate) async fn serve_to(caller: Caller, config: Config) -> Served {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("api.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let (sessions, session) = Session::channel(caller);
-    let readiness = shared.readiness.clone();
+    let clock = Clock::system();
+    let (node, authoritys) = node(dir.path(), &clock).await;
+    let readiness = Readiness::new();
+    let shared = Shared { clock, node, readiness: readiness.clone(), config, jwt_audiences: 2 };
     let (neighbours, _health) = Neighbours::new().await.unwrap();
     // What is not ours goes on to SDS; here nobody stands behind.
     let nobody = tower::service_fn(async |_| {
@@ -72,12 +109,33 @@ pub(crate) async fn serve_to(caller: Caller, shared: Shared) -> Served {
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
     let channel = Endpoint::from_static("http://api").connect_with_connector(connector).await.unwrap();
-    Served { sessions, readiness, channel, path: socket, _dir: dir }
+    Served { sessions, readiness, channel, path: socket, bundle: authoritys, _dir: dir }
 }
 
 impl Served {
     pub(crate) fn publish(&self, update: &Arc<WorkloadUpdate>) {
         self.sessions.publish(SessionState::Serving(update.clone()));
+    }
+
+    /// What a caller holds that has `ids`, under the bundle of the authority.
+    pub(crate) fn holding(&self, ids: &[&str], hints: &[&str]) -> Arc<WorkloadUpdate> {
+        let mut update = WorkloadUpdate::clone(&holding(ids, hints, &[]));
+        update.bundle = Some(self.bundle.clone());
+        Arc::new(update)
+    }
+
+    /// The answer of a call that has one.
+    pub(crate) async fn call<Q, A>(&self, method: &str, question: Q) -> Result<A, Status>
+    where
+        Q: prost::Message + 'static,
+        A: prost::Message + Default + 'static,
+    {
+        let mut client = tonic::client::Grpc::new(self.channel.clone());
+        client.ready().await.unwrap();
+        let path = format!("/SpiffeWorkloadAPI/{method}").parse().unwrap();
+        let mut request = tonic::Request::new(question);
+        request.metadata_mut().append("workload.spiffe.io", AsciiMetadataValue::from_static("true"));
+        Ok(client.unary(request, path, tonic_prost::ProstCodec::<Q, A>::default()).await?.into_inner())
     }
 
     /// A stream of `method`, with the security header.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::batch::{check_id, compute, note};
-use super::token::{IssuedToken, MAX_AUDIENCE_BYTES, TokenContent, TokenKind, TokenRequest};
+use super::token::{IssuedToken, TokenContent, TokenKind, TokenRequest, check_audience};
 use super::validity::whole;
 use super::{Shared, SignError, TokenJob};
 use crate::audit::Event;
@@ -127,19 +127,6 @@ fn holder_algorithm(key: &PublicKey) -> Option<Algorithm> {
     Algorithm::ALL
         .into_iter()
         .find(|algorithm| algorithm.signing().is_some_and(|(_, scheme)| scheme.fits(key.key_type())))
-}
-
-/// JWT-SVID §3.2: at least one; and no more than the operator allows, as each may use the token at all others.
-fn check_audience(audience: &[String], most: usize) -> Result<(), SignError> {
-    if audience.is_empty() {
-        return Err(SignError::NoAudience);
-    }
-    if audience.len() > most {
-        return Err(SignError::Audiences { most });
-    }
-    let fits =
-        |text: &String| (1..=MAX_AUDIENCE_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
-    if audience.iter().all(fits) { Ok(()) } else { Err(SignError::Audience) }
 }
 
 fn answer(shared: &Shared, minted: Minted, revision: Revision) {

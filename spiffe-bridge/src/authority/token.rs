@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::SignError;
 use crate::clock::Timestamp;
 use crate::identity::{Revision, SpiffeId, Token};
 
@@ -85,4 +86,20 @@ pub struct IssuedToken {
     pub not_after: Timestamp,
     /// The store's revision of its audit record.
     pub revision: Revision,
+}
+
+/// JWT-SVID §3.2: at least one; and no more than the operator allows, as each may use the token at all others.
+///
+/// # Errors
+/// [`SignError`], the request's fault.
+pub fn check_audience(audience: &[String], most: usize) -> Result<(), SignError> {
+    if audience.is_empty() {
+        return Err(SignError::NoAudience);
+    }
+    if audience.len() > most {
+        return Err(SignError::Audiences { most });
+    }
+    let fits =
+        |text: &String| (1..=MAX_AUDIENCE_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+    if audience.iter().all(fits) { Ok(()) } else { Err(SignError::Audience) }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Memo, Revision, SpiffeId, TrustBundle, X509Svid};
+use super::{Memo, Revision, SpiffeId, TokenSvid, TrustBundle, X509Svid};
 
 /// One identity of a caller: an SVID and the hint of the entry that gave it.
 #[derive(Debug, Clone)]
@@ -25,6 +25,10 @@ pub struct WorkloadUpdate {
     pub bundle: Option<Arc<TrustBundle>>,
     /// Whom it may trust beyond its own domain, and who may talk to whom.
     pub reach: Arc<Reach>,
+    /// JWT-SVIDs of the default identity, by the audience that a stream of the connection asks for. Where none does, none.
+    pub jwt_svids: BTreeMap<Arc<str>, Arc<TokenSvid>>,
+    /// The WIT-SVIDs of the identities, if a stream of the connection asks for them.
+    pub wit_svids: BTreeMap<SpiffeId, Arc<TokenSvid>>,
     /// What others derived from it.
     pub memo: Memo,
 }

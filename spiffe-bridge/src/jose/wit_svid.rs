@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value, json};
 use spiffe::{SpiffeId, TrustDomain};
+use zeroize::Zeroizing;
 
 use super::jws::Jws;
 use super::jwt_svid::{TokenError, check_times, is_signed, subject};
 use super::{Algorithm, jwk};
 use crate::clock::Timestamp;
-use crate::identity::{KeyMaterial, TrustBundle};
+use crate::identity::{KeyMaterial, TokenSvid, TrustBundle};
+use crate::keys::workload;
 
 /// The commit of the standard that this follows: it is not stable yet. STABILITY §2.3.
 pub const STANDARD: &str = "665a28f";
@@ -46,6 +49,34 @@ impl Content<'_> {
         });
         claims.to_string().into_bytes()
     }
+}
+
+/// The holder's key as a JWK, private part included, for whoever the token was issued to: what the token names, and `d`.
+/// `None` if the token is not one of ours or the key not its own.
+#[must_use]
+pub fn expose_holder_jwk(svid: &TokenSvid) -> Option<Zeroizing<String>> {
+    let number = workload::expose_p256_number(svid.key.as_ref()?)?;
+    let jws = Jws::parse(svid.token.expose_text()).ok()?;
+    let public = jws.claims.0.get("cnf")?.get("jwk")?.as_object()?;
+    let text = |name: &str| public.get(name).and_then(Value::as_str);
+    let (x, y, alg) = (text("x")?, text("y")?, text("alg")?);
+    let d = Zeroizing::new(BASE64URL_NOPAD.encode(&number));
+    // Written at once, so that no copy of the key is left behind: nothing in it needs to be escaped.
+    let mut jwk = Zeroizing::new(String::with_capacity(256));
+    for part in [
+        r#"{"kty":"EC","crv":"P-256","alg":""#,
+        alg,
+        r#"","x":""#,
+        x,
+        r#"","y":""#,
+        y,
+        r#"","d":""#,
+        &d,
+        r#""}"#,
+    ] {
+        jwk.push_str(part);
+    }
+    Some(jwk)
 }
 
 /// The header, JSON.

@@ -1,5 +1,9 @@
 //! Keys for workloads: made here, beside them, and handed over at once (invariant 8).
 
+use aws_lc_rs::encoding::{AsBigEndian as _, EcPrivateKeyBin};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use zeroize::Zeroizing;
+
 use super::pair::Pair;
 use super::{KeyError, KeyType};
 use crate::identity::PrivateKey;
@@ -22,6 +26,15 @@ pub fn generate(key_type: KeyType) -> Result<WorkloadKey, KeyError> {
     let pair = Pair::generate(key_type)?;
     let private = PrivateKey::from_pkcs8(pair.expose_pkcs8()?);
     Ok(WorkloadKey { private, spki: pair.public().spki().to_vec() })
+}
+
+/// The private number of a P-256 key, big-endian, for a format that writes it by itself. Whoever calls this answers for
+/// where it goes.
+#[must_use]
+pub fn expose_p256_number(key: &PrivateKey) -> Option<Zeroizing<Vec<u8>>> {
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.expose_pkcs8()).ok()?;
+    let number: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().ok()?;
+    Some(Zeroizing::new(number.as_ref().to_vec()))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use super::seal::SealingKey;
-use super::slot::{Held, Spec};
+use super::slot::{Credential, Held, Spec};
 use crate::clock::Timestamp;
 use crate::identity::{ContentHash, Memo, PrivateKey, Revision, Serial, SpiffeId, Version, X509Svid};
 use crate::store::{Store, StoreError, Transaction, Write};
@@ -16,6 +16,26 @@ const PREFIX: &[u8] = b"node/svid/";
 const FORMAT: u8 = 1;
 /// The most expired records that are deleted in one transaction.
 const PRUNE_AT_MOST: usize = 1000;
+
+/// An X509-SVID as it is kept. Tokens are not: they are short-lived, and no proxy rebuilds anything for a new one.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) svid: Arc<X509Svid>,
+    pub(super) issued: Timestamp,
+}
+
+impl Kept {
+    /// What is to be kept of `held`, if anything.
+    pub(super) fn of(held: &Held) -> Option<Self> {
+        held.svid.x509().map(|svid| Self { svid: svid.clone(), issued: held.issued })
+    }
+}
+
+impl From<Kept> for Held {
+    fn from(kept: Kept) -> Self {
+        Self { svid: Credential::X509(kept.svid), issued: kept.issued }
+    }
+}
 
 /// The sealed SVIDs of this node.
 #[derive(Clone)]
@@ -30,7 +50,7 @@ impl Cache {
     }
 
     /// The SVID kept for `spec`, if there is one that can be read. Not verified yet.
-    pub(super) fn load(&self, spec: &Spec, spiffe_id: &SpiffeId) -> Option<Held> {
+    pub(super) fn load(&self, spec: &Spec, spiffe_id: &SpiffeId) -> Option<Kept> {
         let place = place(spec);
         let record = match self.store.get(&place) {
             Ok(record) => record?,
@@ -48,7 +68,7 @@ impl Cache {
     }
 
     /// Keeps `held` for the next start; durable when this returns.
-    pub(super) async fn save(&self, spec: &Spec, held: &Held) -> Result<(), StoreError> {
+    pub(super) async fn save(&self, spec: &Spec, held: &Kept) -> Result<(), StoreError> {
         let key = place(spec);
         let plain = encode(held);
         let Ok(sealed) = self.key.seal(&key, &plain) else {
@@ -101,7 +121,7 @@ pub(super) fn content(chain: &[CertificateDer<'_>], key: &PrivateKey) -> Content
     ContentHash::of(&parts)
 }
 
-fn encode(held: &Held) -> Zeroizing<Vec<u8>> {
+fn encode(held: &Kept) -> Zeroizing<Vec<u8>> {
     let svid = &held.svid;
     let times = [svid.not_before, svid.not_after, held.issued].map(Timestamp::unix_millis);
     let mut fields: Vec<&[u8]> = vec![svid.serial.octets(), svid.key.expose_pkcs8()];
@@ -119,7 +139,7 @@ fn encode(held: &Held) -> Zeroizing<Vec<u8>> {
     out
 }
 
-fn decode(plain: &[u8], spiffe_id: &SpiffeId) -> Option<Held> {
+fn decode(plain: &[u8], spiffe_id: &SpiffeId) -> Option<Kept> {
     let (&[FORMAT], rest) = plain.split_first_chunk()? else { return None };
     let (revision, rest) = number(rest)?;
     let (not_before, rest) = number(rest)?;
@@ -145,7 +165,7 @@ fn decode(plain: &[u8], spiffe_id: &SpiffeId) -> Option<Held> {
         version,
         memo: Memo::default(),
     };
-    Some(Held { svid: Arc::new(svid), issued: Timestamp::from_unix_millis(issued) })
+    Some(Kept { svid: Arc::new(svid), issued: Timestamp::from_unix_millis(issued) })
 }
 
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -179,7 +199,7 @@ mod tests {
             version,
             memo: Memo::default(),
         };
-        let held = Held { svid: Arc::new(svid), issued: Timestamp::from_unix_seconds(2) };
+        let held = Kept { svid: Arc::new(svid), issued: Timestamp::from_unix_seconds(2) };
         let plain = encode(&held);
         let back = decode(&plain, &id).unwrap();
         assert_eq!(back.svid.version, version);

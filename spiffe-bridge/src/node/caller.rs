@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::Node;
 use super::session::{EndReason, SessionState, Sessions};
 use super::view::Shown;
+use super::wants::Tokens;
 use crate::attest::{AttestError, Attestation, Attestor, Patience, Process};
 use crate::registration::Needs;
 use crate::roster::HolderKey;
@@ -69,6 +70,7 @@ impl CallerTask {
 
     async fn serve(&self) -> EndReason {
         let mut needs = Needs::default();
+        let mut tokens = Tokens::default();
         let mut before = None::<Arc<Attestation>>;
         loop {
             let (attestation, mut view) = match self.attest(needs, before.as_deref()).await {
@@ -95,9 +97,12 @@ impl CallerTask {
                     return changed.into();
                 }
                 if let Some(update) = shown.update {
+                    let update = tokens.add_to(update, self.sessions.wants(), &self.node).await;
                     self.sessions.publish(SessionState::Serving(update));
                 }
                 tokio::select! {
+                    () = self.sessions.wants().changed() => {}
+                    () = tokens.changed() => {}
                     changed = view.changed() => if changed.is_err() { return EndReason::Draining },
                     () = again(&attestation) => {
                         // A service that did not answer is asked once more.

@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::issue::Answer;
 use self::state::State;
-use super::cache::Cache;
+use super::cache::{Cache, Kept};
 use super::own::{self, OwnIdentity};
 use super::renewal::Config;
 use super::seal::SealingKey;
-use super::slot::{Held, Spec};
+use super::slot::Spec;
 use super::status::{IdentityStatus, NodeStatus};
+use super::tokens::{TokenFollower, TokenRefused, TokenShown, TokenSpec};
 use super::view::Shown;
 use crate::authority::Authority;
 use crate::clock::Clock;
@@ -38,6 +39,7 @@ const SWEEP: std::time::Duration = std::time::Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Node {
     commands: mpsc::Sender<Command>,
+    clock: Clock,
     status: Arc<ArcSwap<NodeStatus>>,
 }
 
@@ -47,9 +49,22 @@ pub struct Node {
 pub struct NodeClosed;
 
 enum Command {
-    View { selectors: Arc<SelectorSet>, reply: oneshot::Sender<watch::Receiver<Shown>> },
-    Own { entry: Arc<Entry>, reply: oneshot::Sender<watch::Receiver<Shown>> },
-    Identities { reply: oneshot::Sender<Vec<IdentityStatus>> },
+    View {
+        selectors: Arc<SelectorSet>,
+        reply: oneshot::Sender<watch::Receiver<Shown>>,
+    },
+    Own {
+        entry: Arc<Entry>,
+        reply: oneshot::Sender<watch::Receiver<Shown>>,
+    },
+    Token {
+        spiffe_id: SpiffeId,
+        token: TokenSpec,
+        reply: oneshot::Sender<Option<watch::Receiver<TokenShown>>>,
+    },
+    Identities {
+        reply: oneshot::Sender<Vec<IdentityStatus>>,
+    },
 }
 
 /// The task behind [`Node`].
@@ -79,7 +94,7 @@ pub fn open(
     let bundle = authority.bundle();
     let cache = Cache::new(store, key);
     let status = Arc::<ArcSwap<NodeStatus>>::default();
-    let node = Node { commands: sender, status: status.clone() };
+    let node = Node { commands: sender, clock: clock.clone(), status: status.clone() };
     (node, Engine { commands, status, index, bundle, authority, cache, clock, config })
 }
 
@@ -99,6 +114,17 @@ impl Node {
     pub async fn own(&self, spiffe_id: SpiffeId, dns_names: Vec<String>) -> Result<OwnIdentity, NodeClosed> {
         let entry = Arc::new(own::entry(spiffe_id, dns_names));
         self.ask(|reply| Command::Own { entry, reply }).await.map(OwnIdentity::new)
+    }
+
+    /// Follows a token of `spiffe_id`, which whoever asks is entitled to: issued if it is not there, and renewed as long
+    /// as it is followed.
+    ///
+    /// # Errors
+    /// [`TokenRefused`].
+    pub async fn token(&self, spiffe_id: SpiffeId, token: TokenSpec) -> Result<TokenFollower, TokenRefused> {
+        let asked = self.ask(|reply| Command::Token { spiffe_id, token, reply }).await;
+        let shown = asked.map_err(|NodeClosed| TokenRefused::Closed)?.ok_or(TokenRefused::TooMany)?;
+        Ok(TokenFollower::new(shown, self.clock.clone()))
     }
 
     /// The node, counted, as of its last step.
@@ -170,8 +196,10 @@ impl Engine {
                     let (mut changed, mut answer) = (BTreeSet::new(), Some(answer));
                     // One pass over the views for all answers that are in.
                     while let Some(next) = answer {
-                        if let Ok(Answer { spec, result: Ok(held) }) = &next {
-                            saves.spawn(save(self.cache.clone(), spec.clone(), held.clone()));
+                        if let Ok(Answer { spec, result: Ok(held) }) = &next
+                            && let Some(kept) = Kept::of(held)
+                        {
+                            saves.spawn(save(self.cache.clone(), spec.clone(), kept));
                         }
                         changed.extend(state.answered(next, now));
                         answer = flights.try_join_next();
@@ -194,7 +222,7 @@ impl Engine {
                     let now = self.clock.now();
                     if now >= sweep {
                         sweep = now + SWEEP;
-                        state.sweep();
+                        state.sweep(now);
                         if let Err(error) = self.cache.prune(now, &state.wanted()).await {
                             tracing::warn!(%error, "cannot prune the SVID cache");
                         }
@@ -215,7 +243,7 @@ impl Engine {
 
 /// Keeps an SVID for the next start. Whoever waits for it is served before: a crash in between costs its holders
 /// one rebuilt context.
-async fn save(cache: Cache, spec: Spec, held: Held) {
+async fn save(cache: Cache, spec: Spec, held: Kept) {
     if let Err(error) = cache.save(&spec, &held).await {
         tracing::warn!(spiffe_id = %held.svid.spiffe_id, %error, "cannot keep the SVID for the next start");
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::identity::Serial;
 
 /// How SVIDs are renewed.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,21 +24,13 @@ impl Default for Config {
     }
 }
 
-/// When the SVID with `serial`, given out at `issued` and good until `not_after`, is to be renewed.
-/// Its place in the spread follows from the serial, so that it is the same after a restart.
-pub(super) fn renew_at(
-    config: &Config,
-    serial: &Serial,
-    issued: Timestamp,
-    not_after: Timestamp,
-) -> Timestamp {
+/// When the SVID that `random` octets came with, given out at `issued` and good until `not_after`, is to be renewed.
+/// Its place in the spread follows from them, so that it is the same after a restart.
+pub(super) fn renew_at(config: &Config, random: &[u8], issued: Timestamp, not_after: Timestamp) -> Timestamp {
     let life = not_after.since(issued).as_secs_f64();
-    // The serial's last octets are random: a number in -1..1.
-    let random = serial
-        .octets()
-        .iter()
-        .skip(serial.octets().len().saturating_sub(4))
-        .fold(0_u32, |sum, octet| (sum << 8) | u32::from(*octet));
+    // The last octets as a number in -1..1.
+    let last = random.iter().skip(random.len().saturating_sub(4));
+    let random = last.fold(0_u32, |sum, octet| (sum << 8) | u32::from(*octet));
     let place = f64::from(random) / f64::from(u32::MAX) * 2.0 - 1.0;
     let after = (life * (config.at + config.spread * place)).clamp(0.0, life);
     issued + Duration::from_secs_f64(after)
@@ -62,7 +53,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn at(config: &Config, last: [u8; 4]) -> Duration {
-        let serial = Serial::from_octets(&[&[1, 2, 3][..], &last[..]].concat()).unwrap();
+        let serial = [&[1, 2, 3][..], &last[..]].concat();
         let issued = Timestamp::from_unix_seconds(1_000_000);
         renew_at(config, &serial, issued, issued + HOUR).since(issued)
     }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::bell::{Bell, Listener};
 use super::origin::Caller;
+use super::wants::{Interest, Wants};
 use crate::attest::{AttestError, Changed};
 use crate::identity::WorkloadUpdate;
 use crate::roster::HolderKey;
@@ -95,6 +96,7 @@ pub struct Session {
     bell: Arc<Bell>,
     check: Check,
     holder: Arc<OnceLock<HolderKey>>,
+    wants: Wants,
 }
 
 /// The state of a session as one of its streams follows it.
@@ -127,7 +129,7 @@ impl fmt::Debug for Check {
 
 /// The writing half of a [`Session`].
 #[derive(Debug)]
-pub struct Sessions(watch::Sender<SessionState>, Check, Arc<Bell>, Arc<OnceLock<HolderKey>>);
+pub struct Sessions(watch::Sender<SessionState>, Check, Arc<Bell>, Arc<OnceLock<HolderKey>>, Wants);
 
 impl Session {
     /// A session for `caller`, and the half that writes its state.
@@ -136,8 +138,9 @@ impl Session {
         let (sender, state) = watch::channel(SessionState::ExpectAttestation);
         let (check, bell) = (Check::default(), Arc::<Bell>::default());
         let holder = Arc::<OnceLock<HolderKey>>::default();
-        let sessions = Sessions(sender, check.clone(), bell.clone(), holder.clone());
-        (sessions, Self { caller: Arc::new(caller), state, bell, check, holder })
+        let wants = Wants::default();
+        let sessions = Sessions(sender, check.clone(), bell.clone(), holder.clone(), wants.clone());
+        (sessions, Self { caller: Arc::new(caller), state, bell, check, holder, wants })
     }
 
     /// Who is at the other end.
@@ -150,6 +153,12 @@ impl Session {
     #[must_use]
     pub fn holder(&self) -> Option<&HolderKey> {
         self.holder.get()
+    }
+
+    /// For one stream to say which tokens it wants beside what the entries give.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        self.wants.interest()
     }
 
     /// Has every stream of the connection look again at what it may send.
@@ -191,6 +200,11 @@ impl Sessions {
     /// Says how to look at the process again, once it was attested.
     pub(super) fn attested(&self, look: impl Fn() -> Result<(), EndReason> + Send + Sync + 'static) {
         self.1.0.store(Some(Arc::new(Box::new(look))));
+    }
+
+    /// Which tokens its streams want.
+    pub(super) fn wants(&self) -> &Wants {
+        &self.4
     }
 
     /// Says who the roster knows the caller by. The first word stands.

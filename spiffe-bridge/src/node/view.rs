@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::slot::Spec;
-use crate::identity::{Identity, Memo, Reach, SelectorSet, TrustBundle, WorkloadUpdate, X509Svid};
+use crate::identity::{Identity, Reach, SelectorSet, TrustBundle, WorkloadUpdate, X509Svid};
 use crate::registration::{Entry, Needs};
 
 /// Numbers a view within its engine.
@@ -53,7 +53,7 @@ pub(super) fn compose<'a>(
         identities,
         bundle: entitled.then(|| bundle.clone()),
         reach: reach.clone(),
-        memo: Memo::default(),
+        ..WorkloadUpdate::default()
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::authority::{Authority, LeafRequest, SignError};
+use crate::authority::{Authority, IssuedToken, LeafRequest, SignError, TokenContent, TokenRequest};
 use crate::clock::Clock;
-use crate::identity::{Memo, SpiffeId, Version, X509Svid};
+use crate::identity::{ContentHash, Memo, PrivateKey, SpiffeId, TokenSvid, Version, X509Svid};
 use crate::keys::workload::WorkloadKey;
-use crate::keys::{KeyError, workload};
+use crate::keys::{KeyError, KeyType, workload};
 use crate::node::cache::content;
-use crate::node::slot::{Held, Spec};
+use crate::node::slot::{Credential, Held, Spec};
+use crate::node::tokens::TokenSpec;
 use crate::registration::Terms;
 
 /// What is to be issued.
@@ -42,7 +43,10 @@ impl Issue {
     /// Makes a key, unless one was made ahead, and has it signed.
     pub(super) async fn run(self, authority: Authority, clock: Clock) -> Answer {
         let Self { spec, spiffe_id, key } = self;
-        let result = sign(&spec, spiffe_id, key, &authority, &clock).await;
+        let result = match &spec.token {
+            None => sign(&spec, spiffe_id, key, &authority, &clock).await,
+            Some(token) => sign_token(token.clone(), spiffe_id, &authority).await,
+        };
         Answer { spec, result }
     }
 }
@@ -70,5 +74,28 @@ async fn sign(
         version,
         memo: Memo::default(),
     };
-    Ok(Held { svid: Arc::new(svid), issued: clock.now() })
+    Ok(Held { svid: Credential::X509(Arc::new(svid)), issued: clock.now() })
+}
+
+/// A JWT-SVID, or a WIT-SVID for a key made here.
+async fn sign_token(
+    token: TokenSpec,
+    spiffe_id: SpiffeId,
+    authority: &Authority,
+) -> Result<Held, IssueError> {
+    let (key, content) = match token {
+        TokenSpec::Jwt { audience } => (None, TokenContent::Jwt { audience }),
+        TokenSpec::Wit => {
+            let key = workload::generate(KeyType::EcP256).map_err(IssueError::Key)?;
+            (Some(key.private), TokenContent::Wit { spki: key.spki })
+        }
+    };
+    let request = TokenRequest { spiffe_id: spiffe_id.clone(), content, lifetime: None };
+    let IssuedToken { token, token_id, issued, not_after, revision } =
+        authority.sign_token(request).await.map_err(IssueError::Sign)?;
+    let parts = [token.expose_text().as_bytes(), key.as_ref().map_or(&[], PrivateKey::expose_pkcs8)];
+    let version = Version { revision, hash: ContentHash::of(&parts) };
+    let memo = Memo::default();
+    let svid = TokenSvid { spiffe_id, token, key, token_id, issued, not_after, version, memo };
+    Ok(Held { svid: Credential::Token(Arc::new(svid)), issued })
 }

@@ -2,6 +2,7 @@
 
 mod identities;
 mod reach;
+mod tokens;
 mod turns;
 mod views;
 
@@ -29,6 +30,8 @@ pub(super) struct State {
     by_selectors: HashMap<Arc<SelectorSet>, ViewId>,
     next_view: u64,
     slots: HashMap<Spec, Slot>,
+    /// The tokens of each identity, by its SPIFFE ID.
+    tokens: BTreeMap<String, BTreeSet<Spec>>,
     /// When the timer looks at which identity.
     timer: BTreeSet<(Timestamp, Spec)>,
     /// Identities that wait for a place among the signatures in flight.
@@ -48,6 +51,7 @@ impl State {
             by_selectors: HashMap::new(),
             next_view: 0,
             slots: HashMap::new(),
+            tokens: BTreeMap::new(),
             timer: BTreeSet::new(),
             turns: Turns::default(),
             failing: BTreeSet::new(),
@@ -62,6 +66,9 @@ impl State {
                 let selectors = Arc::new(entry.selectors.clone());
                 self.own.push(entry);
                 drop(reply.send(self.view(selectors, cache, now)));
+            }
+            Command::Token { spiffe_id, token, reply } => {
+                drop(reply.send(self.token(&spiffe_id, token, now)))
             }
             Command::Identities { reply } => drop(reply.send(self.identities())),
         }

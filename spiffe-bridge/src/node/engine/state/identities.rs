@@ -10,9 +10,9 @@ use super::{Answer, Issue, IssueError, Slot, Spec, State};
 use crate::clock::Timestamp;
 use crate::identity::SpiffeId;
 use crate::keys::pool::ReadyKeys;
-use crate::node::cache::Cache;
+use crate::node::cache::{Cache, Kept};
 use crate::node::renewal::{renew_at, retry_after};
-use crate::node::slot::{Held, Phase};
+use crate::node::slot::{Credential, Held, Phase};
 use crate::node::status::{IdentityStatus, NodeStatus};
 use crate::node::view::ViewId;
 use crate::registration::Entry;
@@ -73,8 +73,9 @@ impl State {
         metrics::counter!("countersign_issuances_total", "outcome" => "issued").increment(1);
         // The entry may have gone meanwhile; then nobody asked.
         let Some(slot) = self.slots.get_mut(&spec) else { return BTreeSet::new() };
-        tracing::debug!(spiffe_id = %slot.spiffe_id, serial = %held.svid.serial, not_after = %held.svid.not_after, "SVID issued");
-        let due = renew_at(&self.config, &held.svid.serial, held.issued, held.svid.not_after);
+        tracing::debug!(spiffe_id = %slot.spiffe_id, serial = %held.svid, not_after = %held.svid.not_after(), "SVID issued");
+        let due = renew_at(&self.config, held.svid.random(), held.issued, held.svid.not_after());
+        slot.show(&held, due);
         slot.held = Some(held);
         slot.phase = Phase::ExpectRenewal;
         slot.failures = 0;
@@ -91,12 +92,13 @@ impl State {
         slot.failures = slot.failures.saturating_add(1);
         self.failing.insert(spec.clone());
         let text = error_chain(error);
-        let left = slot.valid(now).map(|svid| svid.not_after.since(now));
+        let left = slot.valid(now).map(|svid| svid.not_after().since(now));
         let wait = retry_after(slot.failures, left, jitter());
         tracing::error!(
             spiffe_id = %slot.spiffe_id, error = text, failures = slot.failures, retry_in = ?wait, valid_for = ?left,
             "cannot issue an SVID; what is valid stays in use"
         );
+        slot.show_failure(now + wait);
         slot.last_error = Some(text);
         slot.phase = Phase::ExpectRenewal;
         let views = slot.views.clone();
@@ -107,14 +109,14 @@ impl State {
     /// The identity of `entry` for `view`: in memory, adopted from the cache, or to be issued.
     pub(super) fn want(&mut self, entry: &Entry, spec: &Spec, view: ViewId, cache: &Cache, now: Timestamp) {
         if !self.slots.contains_key(spec) {
-            let held = cache.load(spec, &entry.spiffe_id).filter(|held| self.usable(held, now));
-            self.slots.insert(spec.clone(), Slot::new(entry.spiffe_id.clone(), held));
+            let kept = cache.load(spec, &entry.spiffe_id).filter(|kept| self.usable(kept, now));
+            self.slots.insert(spec.clone(), Slot::new(entry.spiffe_id.clone(), kept.map(Held::from)));
         }
         let Some(slot) = self.slots.get_mut(spec) else { return };
         slot.views.insert(view);
         if slot.phase == Phase::ExpectRenewal && slot.due.is_none() {
             let due = slot.held.as_ref().map_or(now, |held| {
-                renew_at(&self.config, &held.svid.serial, held.issued, held.svid.not_after)
+                renew_at(&self.config, held.svid.random(), held.issued, held.svid.not_after())
             });
             self.set_timer(spec.clone(), due);
         }
@@ -139,13 +141,16 @@ impl State {
         for entry in ids.into_iter().flat_map(|id| self.index.giving(id)) {
             gone.remove(&Spec::of(entry, &self.index));
         }
-        for spec in &gone {
-            self.failing.remove(spec);
-            if let Some(due) = self.slots.remove(spec).and_then(|slot| slot.due) {
-                self.timer.remove(&(due, spec.clone()));
-            }
-        }
+        gone.iter().for_each(|spec| self.drop_slot(spec));
+        self.drop_tokens_of(changed);
         gone.into_iter().collect()
+    }
+
+    pub(super) fn drop_slot(&mut self, spec: &Spec) {
+        self.failing.remove(spec);
+        if let Some(due) = self.slots.remove(spec).and_then(|slot| slot.due) {
+            self.timer.remove(&(due, spec.clone()));
+        }
     }
 
     /// Shows the views of identities that have expired that they did.
@@ -162,7 +167,7 @@ impl State {
         {
             let Some(slot) = self.slots.get_mut(&spec) else { continue };
             slot.due = None;
-            if slot.phase == Phase::ExpectRenewal {
+            if slot.phase == Phase::ExpectRenewal && slot.is_wanted() {
                 slot.phase = Phase::ExpectTurn;
                 let urgency =
                     if slot.valid(now).is_none() { Urgency::NothingValid } else { Urgency::Renewal };
@@ -171,19 +176,19 @@ impl State {
         }
     }
 
-    fn set_timer(&mut self, spec: Spec, due: Timestamp) {
+    pub(super) fn set_timer(&mut self, spec: Spec, due: Timestamp) {
         let Some(slot) = self.slots.get_mut(&spec) else { return };
         if let Some(old) = slot.due.take() {
             self.timer.remove(&(old, spec.clone()));
         }
-        if !slot.views.is_empty() {
+        if slot.is_wanted() {
             slot.due = Some(due);
             self.timer.insert((due, spec));
         }
     }
 
     /// Whether a cached SVID may be served: valid now, and under a root that we still publish.
-    fn usable(&self, held: &Held, now: Timestamp) -> bool {
+    fn usable(&self, held: &Kept, now: Timestamp) -> bool {
         held.svid.not_after > now
             && x509::verify::verify(&held.svid.chain, [&*self.bundle], x509::verify::Role::Client, now)
                 .is_ok()
@@ -193,11 +198,16 @@ impl State {
         metrics::gauge!("countersign_node_failing_identities").set(self.failing.len() as f64);
         let failing = self.failing.iter().take(LISTED);
         let failing = failing.filter_map(|spec| Some(describe(spec, self.slots.get(spec)?)));
-        NodeStatus { identities: self.slots.len(), views: self.views.len(), failing: failing.collect() }
+        NodeStatus { identities: self.x509().count(), views: self.views.len(), failing: failing.collect() }
+    }
+
+    /// The X509-SVIDs: one an identity.
+    pub(super) fn x509(&self) -> impl Iterator<Item = (&Spec, &Slot)> {
+        self.slots.iter().filter(|(spec, _)| spec.token.is_none())
     }
 
     pub(super) fn identities(&self) -> Vec<IdentityStatus> {
-        let mut all: Vec<_> = self.slots.iter().map(|(spec, slot)| describe(spec, slot)).collect();
+        let mut all: Vec<_> = self.x509().map(|(spec, slot)| describe(spec, slot)).collect();
         all.sort_by(|a, b| a.spiffe_id.cmp(&b.spiffe_id));
         all
     }
@@ -208,8 +218,8 @@ fn describe(spec: &Spec, slot: &Slot) -> IdentityStatus {
     IdentityStatus {
         spiffe_id: slot.spiffe_id.to_string(),
         key_type: spec.terms.key_type,
-        serial: svid.map(|svid| svid.serial.clone()),
-        not_after: svid.map(|svid| svid.not_after),
+        serial: svid.and_then(Credential::x509).map(|svid| svid.serial.clone()),
+        not_after: svid.map(Credential::not_after),
         next_renewal: slot.due,
         views: slot.views.len(),
         failures: slot.failures,

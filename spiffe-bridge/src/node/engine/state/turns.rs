@@ -65,6 +65,7 @@ mod tests {
             spiffe_id: name.to_owned(),
             dns_names: Vec::new(),
             terms: Terms { key_type, lifetime: None },
+            token: None,
         };
         let mut turns = Turns::default();
         turns.push(spec("renewed", KeyType::EcP256), Urgency::Renewal);

@@ -128,13 +128,14 @@ impl State {
                 .map(|identity| &identity.svid)
                 .filter(|svid| svid.not_after > now)
         };
-        let svids = slots()
-            .map(|(entry, slot)| (entry, slot.and_then(|slot| slot.valid(now)).or_else(|| before(entry))));
+        let svids = slots().map(|(entry, slot)| {
+            (entry, slot.and_then(|slot| slot.valid(now)?.x509()).or_else(|| before(entry)))
+        });
         Some(compose(svids, &self.bundle, &view.reach))
     }
 
     /// Drops the views that nobody looks at. Their SVIDs stay until they expire, for those who return.
-    pub(in crate::node::engine) fn sweep(&mut self) {
+    pub(in crate::node::engine) fn sweep(&mut self, now: Timestamp) {
         let idle: Vec<ViewId> = self
             .views
             .iter()
@@ -146,10 +147,11 @@ impl State {
             self.by_selectors.remove(&view.selectors);
             view.specs.iter().for_each(|spec| self.release(spec, id));
         }
+        self.sweep_tokens(now);
         metrics::gauge!("countersign_node_views").set(self.views.len() as f64);
-        metrics::gauge!("countersign_node_identities").set(self.slots.len() as f64);
-        let served = self.slots.values().filter(|slot| !slot.views.is_empty());
-        let first = served.filter_map(|slot| Some(slot.held.as_ref()?.svid.not_after)).min();
+        metrics::gauge!("countersign_node_identities").set(self.x509().count() as f64);
+        let served = self.x509().map(|(_, slot)| slot).filter(|slot| !slot.views.is_empty());
+        let first = served.filter_map(|slot| Some(slot.held.as_ref()?.svid.not_after())).min();
         // 0 while nobody is served.
         metrics::gauge!("countersign_served_not_after_timestamp_seconds")
             .set(first.map_or(0, Timestamp::unix_seconds) as f64);
