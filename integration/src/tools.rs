@@ -95,6 +95,14 @@ pub fn python() -> Result<Command> {
     pip::python(&tools_dir()?)
 }
 
+/// The same with the packages of `requirements`: see [`pip::with_packages`].
+///
+/// # Errors
+/// They cannot be had.
+pub fn python_with(name: &str, requirements: &str) -> Result<Command> {
+    pip::with_packages(&tools_dir()?, name, requirements)
+}
+
 fn sha256(file: &Path) -> Result<String> {
     let mut source = File::open(file).with_context(|| format!("open {}", file.display()))?;
     let mut context = digest::Context::new(&digest::SHA256);

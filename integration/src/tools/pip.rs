@@ -1,6 +1,6 @@
 //! Finds a pip: the machine's, or one unpacked beside the tools from Debian's packages, without root.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -63,6 +63,38 @@ pub(super) fn python(tools: &Path) -> Result<Command> {
         return Ok(Command::new("python3"));
     }
     interpreter(&tools.join("python")).context(ADVICE)
+}
+
+/// A Python that has the packages of `requirements` (a requirements file, each line with its hashes and nothing left to
+/// be resolved), which are unpacked into `tools/python-NAME` at first use.
+///
+/// # Errors
+/// There is no pip and none can be had, or a package does not have that hash.
+pub(super) fn with_packages(tools: &Path, name: &str, requirements: &str) -> Result<Command> {
+    fs::create_dir_all(tools)?;
+    let home = tools.join(format!("python-{name}"));
+    let lock = File::create(tools.join(format!("python-{name}.lock")))?;
+    lock.lock().context("wait for another process that fetches")?;
+    let installed = home.join("requirements.txt");
+    if fs::read_to_string(&installed).ok().as_deref() != Some(requirements) {
+        if home.exists() {
+            fs::remove_dir_all(&home)?;
+        }
+        let work = tempfile::Builder::new().prefix("fetch-").tempdir_in(tools)?;
+        install(tools, requirements, work.path())?;
+        fs::rename(work.path().join("unpacked"), &home)?;
+        fs::write(&installed, requirements)?; // last: whoever finds it finds the rest
+    }
+    let (mut python, mut path) = match system() {
+        Some(_) => (Command::new("python3"), Vec::new()),
+        None => {
+            let home = tools.join("python");
+            (interpreter(&home)?, vec![home.join("root/usr/lib/python3/dist-packages")])
+        }
+    };
+    path.insert(0, home);
+    python.env("PYTHONPATH", std::env::join_paths(path)?).env("PYTHONDONTWRITEBYTECODE", "1");
+    Ok(python)
 }
 
 fn system() -> Option<Command> {

@@ -11,6 +11,7 @@ use tower::Service;
 use tracing::Instrument as _;
 
 mod accept;
+mod authority;
 mod connection;
 mod cork;
 mod exchange;
@@ -28,6 +29,7 @@ use super::peer::{Peer, Processes};
 use super::uds::Listener;
 use crate::runtime::{BoxError, Drain};
 use accept::{Accepting, Logs};
+use authority::Mended;
 use connection::Connection;
 use http2::Settings;
 use witness::Witnessed;
@@ -108,7 +110,7 @@ where
             let held = (permit, Open::local());
             connections.spawn(
                 async move {
-                    connection.run(stream, work).await;
+                    connection.run(Mended::new(stream), work).await;
                     drop(held);
                 }
                 .instrument(span),

@@ -219,7 +219,7 @@ mod tests {
         let mut cork = Cork::new(Slow(Vec::new(), 0));
         cork.write_all(b"a record").await.unwrap();
         let turn = cork.share();
-        let mut release = || futures::FutureExt::now_or_never(poll_fn(|cx| turn.poll_release(cx)));
+        let release = || futures::FutureExt::now_or_never(poll_fn(|cx| turn.poll_release(cx)));
         assert!(release().is_none(), "taken, and not out");
         assert!(release().is_some(), "the next turn goes on with it, though there is nothing to write");
         assert!(release().is_some());
