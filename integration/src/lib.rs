@@ -14,12 +14,14 @@
 //! podman     containers of the test's own
 //! mesh       all of it: two services, each with its sidecar
 //! demo       shows that in a terminal
+//! compose    docker-compose.yml, run for real
 //! ```
 //!
 //! Everything that is started dies with the value that started it. No traffic leaves 127.0.0.1.
 
 pub mod app;
 pub mod ca;
+pub mod compose;
 pub mod demo;
 pub mod envoy;
 pub mod http;

@@ -3,7 +3,7 @@
 //! The image is a static busybox; a program of the machine runs in it with the machine's libraries mounted.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -31,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Podman {
     dir: PathBuf,
+    driver: &'static str,
     service: Option<Process>,
 }
 
@@ -49,14 +50,39 @@ impl Podman {
     /// # Errors
     /// It cannot be installed or started.
     pub async fn start(scratch: &Scratch) -> Result<Self> {
+        // Copies of a small tree; whatever lies under it, this driver works.
+        let mut podman = Self::bare(scratch, "vfs")?;
+        podman.import_busybox()?;
+        podman.serve().await?;
+        Ok(podman)
+    }
+
+    /// Brings Podman in, without an image, its layers kept by storage driver `driver`.
+    ///
+    /// # Errors
+    /// It cannot be installed.
+    pub fn bare(scratch: &Scratch, driver: &'static str) -> Result<Self> {
         apt::need("podman", &["podman", "runc", "busybox-static"])?;
         apt::need("runc", &["runc"])?;
         let dir = scratch.dir("podman", None)?;
         fs::write(dir.join("containers.conf"), CONFIG)?;
-        let mut podman = Self { dir, service: None };
-        podman.import()?;
-        podman.serve().await?;
-        Ok(podman)
+        Ok(Self { dir, driver, service: None })
+    }
+
+    /// A program that is this Podman, for tools that want one by its path.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn program(&self) -> Result<PathBuf> {
+        let at = self.dir.join("podman");
+        let conf = self.dir.join("containers.conf");
+        let mut text = format!("#!/bin/sh\nCONTAINERS_CONF='{}' exec podman", conf.display());
+        for (flag, value) in self.places() {
+            text += &format!(" {flag} '{value}'");
+        }
+        fs::write(&at, text + " \"$@\"\n")?;
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o755))?;
+        Ok(at)
     }
 
     /// The API socket.
@@ -135,14 +161,23 @@ impl Podman {
     fn command(&self) -> Command {
         let mut command = Command::new("podman");
         command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
-        for (flag, leaf) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-            command.arg(flag).arg(self.dir.join(leaf));
+        for (flag, value) in self.places() {
+            command.arg(flag).arg(value);
         }
-        command.args(["--storage-driver", "vfs"]);
         command
     }
 
-    fn import(&self) -> Result<()> {
+    fn places(&self) -> [(&'static str, String); 4] {
+        let leaf = |leaf: &str| self.dir.join(leaf).display().to_string();
+        [
+            ("--root", leaf("root")),
+            ("--runroot", leaf("run")),
+            ("--tmpdir", leaf("tmp")),
+            ("--storage-driver", self.driver.to_owned()),
+        ]
+    }
+
+    fn import_busybox(&self) -> Result<()> {
         let tree = self.dir.join("tree");
         for place in ["bin", "lib", "lib64", "usr/lib", "tmp", "etc", "dev", "proc", "sys"] {
             fs::create_dir_all(tree.join(place))?;

@@ -3,6 +3,8 @@
 mod activation;
 mod binary;
 
+pub use binary::built;
+
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

@@ -87,6 +87,36 @@ fn fetch_into(tools: &Path, home: &Path) -> Result<()> {
     Ok(())
 }
 
+/// `podman-compose` as a module for a Python that has yaml and dotenv, fetched if it is not here yet: the directory for
+/// `PYTHONPATH`. Debian 12 has an older one, which knows neither `pid` nor `network_mode: service:…`.
+///
+/// # Errors
+/// There is no way to fetch it, or it is not the one that is known.
+pub fn podman_compose() -> Result<PathBuf> {
+    let tools = tools_dir()?;
+    fs::create_dir_all(&tools)?;
+    let lock = File::create(tools.join("lock"))?;
+    lock.lock().context("wait for another process that fetches")?;
+    let home = tools.join("podman-compose-1.6.0");
+    if !home.exists() {
+        let work = tempfile::Builder::new().prefix("fetch-").tempdir_in(&tools)?;
+        let hash = "98e48af25d44c10ecef948163bfcca002e32aa8bbb7e66593fbd4faff7270c30";
+        pip::install(&tools, &format!("podman-compose==1.6.0 --hash=sha256:{hash}\n"), work.path())?;
+        fs::rename(work.path().join("unpacked"), &home)?;
+    }
+    Ok(home)
+}
+
+/// The directory for things that are made once for many runs.
+///
+/// # Errors
+/// This program was not started from a cargo target directory.
+pub fn kept(name: &str) -> Result<PathBuf> {
+    let dir = tools_dir()?.join(name);
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
 /// A Python 3, the machine's or one unpacked beside Envoy.
 ///
 /// # Errors

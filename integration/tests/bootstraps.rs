@@ -120,3 +120,25 @@ fn an_edge_with_a_certificate_is_valid() {
     chosen.edge_tls = Some(EdgeTls { certificate_chain: chain_file, private_key: key_file });
     validate(scratch.path(), &render(Kind::Gateway, &chosen).unwrap()).unwrap();
 }
+
+/// With `BLESS=1` they are written anew, as with the standing files.
+#[test]
+fn those_of_docker_compose_are_rendered_and_valid() {
+    let web = Callee::Named("api.example.org".into());
+    let api = Callee::Workload("spiffe://example.org/web".parse().unwrap());
+    for (service, callee, host) in [("web", web, "api-envoy"), ("api", api, "web-envoy")] {
+        let mut chosen = Settings::new(Kind::Sidecar, "example.org".parse().unwrap(), callee);
+        chosen.node_id = service.into();
+        chosen.service = service.into();
+        chosen.callers = Callers::Entries;
+        chosen.upstreams = vec![Host { host: host.into(), port: 15006 }];
+        let rendered = render(Kind::Sidecar, &chosen).unwrap();
+        let name = format!("compose/{service}-envoy.yaml");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(&name);
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&file, &rendered).unwrap();
+        }
+        assert!(fs::read_to_string(&file).unwrap() == rendered, "{name} differs: BLESS=1 cargo test");
+        check(&rendered);
+    }
+}

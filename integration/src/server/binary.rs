@@ -13,7 +13,7 @@ use crate::tools;
 ///
 /// # Errors
 /// It does not compile; cargo has said why.
-pub(super) fn built() -> Result<&'static Path> {
+pub fn built() -> Result<&'static Path> {
     static BUILT: Mutex<Option<&'static Path>> = Mutex::new(None);
     let mut built = BUILT.lock().map_err(|_| anyhow::anyhow!("an earlier build panicked"))?;
     if let Some(path) = *built {
