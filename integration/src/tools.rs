@@ -6,6 +6,7 @@
 
 pub mod apt;
 mod debian;
+mod go;
 pub mod network;
 mod pip;
 
@@ -131,6 +132,14 @@ pub fn python() -> Result<Command> {
 /// They cannot be had.
 pub fn python_with(name: &str, requirements: &str) -> Result<Command> {
     pip::with_packages(&tools_dir()?, name, requirements)
+}
+
+/// The program of the Go module in `source`, built if it is not: see [`go::build`].
+///
+/// # Errors
+/// It cannot be built.
+pub fn go_program(name: &str, source: &Path) -> Result<PathBuf> {
+    go::build(&tools_dir()?, name, source)
 }
 
 fn sha256(file: &Path) -> Result<String> {
