@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use envoy_configs::{
-    Admin, Api, Callee, Callers, Host, Identity, Kind, Remote, Settings, render, render_clusters,
+    Admin, Api, Callee, Callers, Host, Identity, KeyKind, Kind, Remote, Settings, render, render_clusters,
 };
 
 use crate::app::Seen;
@@ -60,6 +60,10 @@ pub struct Plan {
     pub api_kind: Kind,
     pub said: Said,
     pub way: Way,
+    /// The kinds of keys that both Envoys speak; none for what they speak by themselves.
+    pub keys: Vec<KeyKind>,
+    /// The type of key of the default profile, if there is a document of it: the file `profiles.yaml`.
+    pub key_type: Option<&'static str>,
     pub server: Options,
     pub api: Api,
     pub pool: Pool,
@@ -72,6 +76,8 @@ impl Default for Plan {
             api_kind: Kind::Sidecar,
             said: Said::InBootstraps,
             way: Way::Socket,
+            keys: Vec::new(),
+            key_type: None,
             server: Options::default(),
             api: Api::Delta,
             pool: Pool::Kept,
@@ -116,6 +122,9 @@ impl Mesh {
         let server = Server::start(&scratch, "server", &options).await?;
         let domain = &plan.server.trust_domain;
         let (web_id, api_id) = (format!("spiffe://{domain}/web"), format!("spiffe://{domain}/api"));
+        if let Some(key_type) = plan.key_type {
+            server.write_documents("profiles", &default_profile(key_type))?;
+        }
         match &door {
             None => {
                 server.add_entry(&web_id, &[&web_seat.selector])?;
@@ -195,6 +204,12 @@ impl Mesh {
 /// `api`'s DNS name in its entry.
 pub const API_NAME: &str = "api.mesh.test";
 
+/// The document that makes all keys of entries without a profile of this type.
+#[must_use]
+pub fn default_profile(key_type: &str) -> String {
+    format!("kind: Profile\nname: default\nkey_type: {key_type}\n")
+}
+
 /// The entry that gives `id` to `seat` and lets `peers` call it.
 #[must_use]
 pub fn api_entry(id: &str, seat: &Seat, peers: &[&str]) -> String {
@@ -237,6 +252,7 @@ pub fn settings(scratch: &Scratch, name: &str, server: &Server, plan: &Plan) -> 
     name.clone_into(&mut settings.service);
     settings.socket = server.socket();
     settings.api = plan.api;
+    settings.keys.clone_from(&plan.keys);
     settings.inbound = ports::free()?;
     settings.outbound = ports::free()?;
     settings.app = ports::free()?;
