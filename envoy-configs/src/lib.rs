@@ -23,7 +23,7 @@ mod values;
 pub use choices::{
     Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, Kind, Remote, Route, Server, Shown,
 };
-pub use settings::Settings;
+pub use settings::{Receipts, Settings};
 pub use signatures::KeyKind;
 
 /// The floor under secrets that bring their own matchers: an ID that is never issued. It matches nobody, and makes

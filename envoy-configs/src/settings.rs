@@ -58,9 +58,8 @@ pub struct Settings {
     pub admin: Admin,
     /// The longest that a connection lives, so that a revoked or expired peer goes away. Whole seconds.
     pub connection_age: Duration,
-    /// How often Envoy tells Countersign its counters of certificates, which prove what it really uses: so long a
-    /// proof takes. Whole milliseconds.
-    pub receipts: Duration,
+    /// Whether Envoy tells Countersign its counters of certificates, which prove what it really uses.
+    pub receipts: Receipts,
 }
 
 impl Settings {
@@ -109,7 +108,16 @@ impl Settings {
             keys: Vec::new(),
             admin: Admin::Tcp((Ipv4Addr::LOCALHOST, admin).into()),
             connection_age: Duration::from_secs(600),
-            receipts: Duration::from_secs(1),
+            receipts: Receipts::Every(Duration::from_secs(1)),
         }
     }
+}
+
+/// Whether Envoy proves what it uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipts {
+    /// This often: so long a proof takes. Whole milliseconds.
+    Every(Duration),
+    /// No: it counts as "acknowledged only". For an Envoy that cannot drop all other statistics, such as 1.36.
+    Never,
 }

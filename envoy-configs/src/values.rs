@@ -7,7 +7,8 @@ use crate::scalar::{self, MAX_PATH, MAX_SOCKET_PATH, address, quoted};
 use crate::signatures;
 use crate::template::{self, Values};
 use crate::{
-    Api, Callee, EdgeTls, Families, Host, Identity, Kind, Remote, RenderError, Route, Server, Settings, Shown,
+    Api, Callee, EdgeTls, Families, Host, Identity, Kind, Receipts, Remote, RenderError, Route, Server,
+    Settings, Shown,
 };
 
 const ADS: &str = "{ resource_api_version: V3, initial_fetch_timeout: 5s, ads: {} }";
@@ -20,6 +21,10 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
     let is_ads = settings.api == Api::Ads;
     let choice = |holds: bool, part: &str| if holds { part } else { "" }.to_owned();
     let second = |first: SocketAddr| second(settings.families, first);
+    let receipts = match settings.receipts {
+        Receipts::Every(interval) => scalar::flush(interval)?,
+        Receipts::Never => String::new(),
+    };
     let mut values = Values::from([
         ("node_id", scalar::label("node_id", &settings.node_id)?),
         ("service", scalar::label("service", &settings.service)?),
@@ -49,10 +54,13 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         ("sni", choice(settings.server_name.is_some(), "sni")),
         ("admin", scalar::admin(&settings.admin)?),
         ("connection_age", scalar::age(settings.connection_age)?),
-        ("receipts", scalar::flush(settings.receipts)?),
+        ("receipts", receipts),
         ("signatures", signatures::tls_params(&settings.keys)),
         // Without secrets there is nothing to prove, and nobody to tell it.
-        ("receipts_sink", choice(kind != Kind::Passthrough, "receipts")),
+        (
+            "receipts_sink",
+            choice(kind != Kind::Passthrough && settings.receipts != Receipts::Never, "receipts"),
+        ),
     ]);
     if let Some(name) = &settings.server_name {
         values.insert("sni_name", scalar::server_name("server_name", name)?);

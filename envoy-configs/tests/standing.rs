@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use envoy_configs::{
-    Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, KeyKind, Kind, NOBODY, Remote,
+    Admin, Api, Callee, Callers, EdgeTls, Families, Host, Identity, KeyKind, Kind, NOBODY, Receipts, Remote,
     RenderError, Route, Server, Settings, Shown, render, render_clusters,
 };
 
@@ -69,7 +69,9 @@ fn every_choice_shows_in_the_bootstrap() {
     chosen.upstreams =
         vec![Host { host: "::1".into(), port: 1 }, Host { host: "api.example.org".into(), port: 2 }];
     chosen.callee = callee("spiffe://partner.test/api");
-    chosen.receipts = std::time::Duration::from_millis(2500);
+    chosen.receipts = Receipts::Every(std::time::Duration::from_millis(2500));
+    let silent = Settings { receipts: Receipts::Never, ..chosen.clone() };
+    assert!(!render(Kind::Sidecar, &silent).unwrap().contains("stats_sinks"));
     chosen.callers = listed(&["spiffe://example.org/a", "spiffe://example.org/b"]);
     chosen.keys = vec![KeyKind::Ed25519, KeyKind::EcP256];
     let text = render(Kind::Sidecar, &chosen).unwrap();
@@ -243,8 +245,8 @@ fn what_cannot_be_used_is_refused_by_name() {
     refused("callee", |s| s.callee = callee("spiffe://example.org"));
     refused("callee", |s| s.callee = Callee::Named("a b".into()));
     refused("connection_age", |s| s.connection_age = std::time::Duration::ZERO);
-    refused("receipts", |s| s.receipts = std::time::Duration::from_millis(99));
-    refused("receipts", |s| s.receipts = std::time::Duration::from_micros(100_500));
+    refused("receipts", |s| s.receipts = Receipts::Every(std::time::Duration::from_millis(99)));
+    refused("receipts", |s| s.receipts = Receipts::Every(std::time::Duration::from_micros(100_500)));
     refused("edge_tls", |s| {
         s.edge_tls = Some(EdgeTls { certificate_chain: "/a\nb".into(), private_key: "/k".into() });
     });

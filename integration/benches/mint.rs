@@ -22,8 +22,14 @@ use common::stats::{Pairs, median, us};
 use common::table::{Goal, Table};
 use common::{cpu, pem};
 use data_encoding::Encoding;
+use envoy_types::pb::envoy::config::core::v3::DataSource;
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, TlsCertificate};
+use rustls_pki_types::CertificateDer;
+use sds_server::sds::check::{Against, judge};
 use spiffe_bridge::clock::Timestamp;
-use spiffe_bridge::identity::{SpiffeId, TrustDomain};
+use spiffe_bridge::identity::{Revision, SpiffeId, TrustBundle, TrustDomain};
 use spiffe_bridge::keys::{KeyId, KeyManager, KeyType, MemoryKeys, PublicKey, workload};
 use spiffe_bridge::x509::{self, DnsNames, Draft, Leaf, Template, Validity, inspect, root};
 
@@ -59,6 +65,14 @@ fn main() {
         "leaf of a key that exists : sign",
         &|| drop(black_box(ca.leaf(&raw.public))),
         &|| raw.sign(),
+        Goal::None,
+    );
+    let (secret, bundle) = ca.secret();
+    let against = Against { bundle: Some(&bundle), now: ca.validity.not_before };
+    compare(
+        "check before it is sent : key, leaf, PEM",
+        &|| drop(black_box(judge(secret.clone(), "default", against).unwrap())),
+        &|| drop(black_box(ca.key_and_leaf())),
         Goal::None,
     );
     compare(
@@ -121,6 +135,7 @@ struct Ca {
     validity: Validity,
     spiffe_id: SpiffeId,
     base64: Encoding,
+    root: CertificateDer<'static>,
 }
 
 impl Ca {
@@ -141,7 +156,7 @@ impl Ca {
         let facts = inspect::ca(&certificate).unwrap();
         let spiffe_id = SpiffeId::new("spiffe://bench.test/ns/payments/sa/checkout").unwrap();
         let template = x509::lint(Draft::new(&facts), &facts, &spiffe_id).unwrap();
-        Self { keys, key, template, validity, spiffe_id, base64: pem::encoding() }
+        Self { keys, key, template, validity, spiffe_id, base64: pem::encoding(), root: certificate }
     }
 
     fn tbs(&self, public_key: &PublicKey) -> Vec<u8> {
@@ -154,6 +169,28 @@ impl Ca {
         let tbs = self.tbs(public_key);
         let signature = self.keys.sign(&self.key, KeyType::EcP256.certificate_scheme(), &tbs).unwrap();
         x509::assemble(&tbs, KeyType::EcP256, &signature).to_vec()
+    }
+
+    /// A secret that passes, and the bundle that it is judged by.
+    fn secret(&self) -> (Secret, TrustBundle) {
+        let key = workload::generate(KeyType::EcP256).unwrap();
+        let public = PublicKey::from_spki(&key.spki).unwrap();
+        let inline = |label, der: &[u8]| {
+            let mut text = String::new();
+            pem::append(&mut text, &self.base64, label, der);
+            Some(DataSource {
+                specifier: Some(Specifier::InlineBytes(text.into_bytes())),
+                ..DataSource::default()
+            })
+        };
+        let tls = TlsCertificate {
+            certificate_chain: inline("CERTIFICATE", &self.leaf(&public)),
+            private_key: inline("PRIVATE KEY", key.private.expose_pkcs8()),
+            ..TlsCertificate::default()
+        };
+        let secret = Secret { name: "default".to_owned(), r#type: Some(Type::TlsCertificate(tls)) };
+        let domain = self.spiffe_id.trust_domain().clone();
+        (secret, TrustBundle::new(domain, vec![self.root.clone()], Revision(1)))
     }
 
     /// What node, authority and encoder do for one SVID between them: the key goes over the seam as SPKI.

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::mesh::{Mesh, Plan, Pool};
 use crate::seats::Seats;
 use crate::server::Options;
-use crate::tools;
+use crate::tools::Release;
 use programs::Programs;
 use terminal::Terminal;
 
@@ -90,7 +90,7 @@ async fn play(attendance: Attendance) -> Result<bool> {
     let terminal = Terminal::new();
     let start = Instant::now();
     println!("Countersign demo: two plain programs, each behind a real Envoy, all on 127.0.0.1\n");
-    tools::envoy()?;
+    Release::default().envoy()?;
     let server = Options { leaf_lifetime: Some(LEAF_LIFETIME.into()), ..Options::default() };
     let mesh = Mesh::start(&Plan { server, pool: Pool::HandshakeEach, ..Plan::default() }).await?;
     let mut programs = Programs::start(&mesh)?;

@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::seats::Seat;
-use crate::{http, poll, tools};
+use crate::tools::Release;
+use crate::{http, poll};
 
 /// `initial_fetch_timeout` and a margin: an Envoy without secrets is LIVE only after that.
 const START: Duration = Duration::from_secs(20);
@@ -171,14 +172,14 @@ impl Stats {
     }
 }
 
-/// What `envoy --mode validate` says of `bootstrap`.
+/// What `envoy --mode validate` of `release` says of `bootstrap`.
 ///
 /// # Errors
 /// It is not valid; the error is Envoy's.
-pub fn validate(dir: &Path, bootstrap: &str) -> Result<()> {
+pub fn validate(release: Release, dir: &Path, bootstrap: &str) -> Result<()> {
     let config = dir.join("validated.yaml");
     fs::write(&config, bootstrap)?;
-    let mut command = Command::new(tools::envoy()?);
+    let mut command = Command::new(release.envoy()?);
     command.args(["--mode", "validate", "--config-path"]).arg(&config);
     let output = command.output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

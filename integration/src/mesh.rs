@@ -12,7 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use envoy_configs::{
-    Admin, Api, Callee, Callers, Host, Identity, KeyKind, Kind, Remote, Settings, render, render_clusters,
+    Admin, Api, Callee, Callers, Host, Identity, KeyKind, Kind, Receipts, Remote, Settings, render,
+    render_clusters,
 };
 
 use crate::app::Seen;
@@ -22,6 +23,7 @@ use crate::remote::{self, Door};
 use crate::scratch::Scratch;
 use crate::seats::{Seat, Seats};
 use crate::server::{Options, Server};
+use crate::tools::Release;
 use crate::{http, ports};
 
 /// How `web`'s sidecar uses its connections to `api`.
@@ -67,6 +69,7 @@ pub struct Plan {
     pub server: Options,
     pub api: Api,
     pub pool: Pool,
+    pub release: Release,
 }
 
 impl Default for Plan {
@@ -81,6 +84,7 @@ impl Default for Plan {
             server: Options::default(),
             api: Api::Delta,
             pool: Pool::Kept,
+            release: Release::default(),
         }
     }
 }
@@ -115,7 +119,8 @@ impl Mesh {
     pub async fn start(plan: &Plan) -> Result<Self> {
         let scratch = Scratch::new()?;
         let seats = Seats::here();
-        let (web_seat, api_seat) = (seats.take(&scratch, 0)?, seats.take(&scratch, 1)?);
+        let (web_seat, api_seat) =
+            (seats.take_for(plan.release, &scratch, 0)?, seats.take_for(plan.release, &scratch, 1)?);
         let door = (plan.way == Way::Network).then(|| Door::new(&scratch)).transpose()?;
         let mut options = plan.server.clone();
         options.more += &door.as_ref().map(|door| door.config("")).unwrap_or_default();
@@ -258,6 +263,9 @@ pub fn settings(scratch: &Scratch, name: &str, server: &Server, plan: &Plan) -> 
     settings.app = ports::free()?;
     settings.admin = Admin::Unix(Envoy::admin_socket(scratch, name));
     settings.clusters = scratch.path().join(format!("{name}-clusters.yaml"));
+    if plan.release == Release::V1_36 {
+        settings.receipts = Receipts::Never;
+    }
     Ok(settings)
 }
 

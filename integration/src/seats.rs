@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::scratch::Scratch;
-use crate::tools;
+use crate::tools::Release;
 
 /// Far above the users that a system has.
 const FIRST_UID: u32 = 20_001;
@@ -55,7 +55,15 @@ impl Seats {
     /// # Errors
     /// Envoy cannot be fetched or copied.
     pub fn take(self, scratch: &Scratch, nth: u32) -> Result<Seat> {
-        let envoy = tools::envoy()?;
+        self.take_for(Release::default(), scratch, nth)
+    }
+
+    /// The same for an Envoy of that release.
+    ///
+    /// # Errors
+    /// Envoy cannot be fetched or copied.
+    pub fn take_for(self, release: Release, scratch: &Scratch, nth: u32) -> Result<Seat> {
+        let envoy = release.envoy()?;
         match self {
             Self::Users => {
                 let uid = FIRST_UID + nth;

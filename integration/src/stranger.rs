@@ -124,6 +124,18 @@ pub async fn call_in_clear(to: SocketAddr) -> Result<Attempt> {
     Ok(outcome(http::exchange(stream, http::get("/", &[])?).await))
 }
 
+/// The certificates that a server shows, leaf first.
+///
+/// # Errors
+/// Nobody listens there, or the handshake fails.
+pub async fn shown(to: SocketAddr) -> Result<Vec<CertificateDer<'static>>> {
+    let stream = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
+    let name = ServerName::try_from("countersign.test")?;
+    let stream = TlsConnector::from(Arc::new(client(None)?)).connect(name, stream).await?;
+    let chain = stream.get_ref().1.peer_certificates().context("it showed none")?;
+    Ok(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
+}
+
 fn outcome(answer: Result<::http::Response<bytes::Bytes>>) -> Attempt {
     match answer {
         Ok(answer) => Attempt::Answered(String::from_utf8_lossy(answer.body()).into_owned()),

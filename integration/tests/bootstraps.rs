@@ -5,12 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use envoy_configs::{
-    Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, Route, Server, Settings, Shown, render,
-    render_clusters,
+    Admin, Api, Callee, Callers, EdgeTls, Host, Identity, Kind, Receipts, Route, Server, Settings, Shown,
+    render, render_clusters,
 };
-use integration::envoy::validate;
-use integration::mesh::{Pool, bootstrap};
+use integration::envoy::{Envoy, validate};
+use integration::mesh::{Pool, another, bootstrap};
+use integration::ports;
 use integration::scratch::Scratch;
+use integration::seats::Seats;
+use integration::server::{self, Options};
+use integration::tools::Release;
 
 fn settings(kind: Kind) -> Settings {
     let callee = match kind {
@@ -32,7 +36,7 @@ fn server(shown: Shown) -> Callee {
 
 fn check(text: &str) {
     let scratch = Scratch::new().unwrap();
-    validate(scratch.path(), text).unwrap();
+    validate(Release::default(), scratch.path(), text).unwrap();
 }
 
 fn standing(name: &str) -> String {
@@ -52,7 +56,7 @@ fn the_standing_files_are_valid() {
         let text = standing(&format!("{name}.yaml"));
         let moved = text.replace("/etc/envoy/clusters.yaml", clusters.to_str().unwrap());
         assert_ne!(moved, text);
-        validate(scratch.path(), &moved).unwrap();
+        validate(Release::default(), scratch.path(), &moved).unwrap();
     }
 }
 
@@ -99,7 +103,7 @@ fn every_kind_is_valid_by_ads() {
         let clusters = scratch.path().join("clusters.yaml");
         let chosen = Settings { api: Api::Ads, clusters: clusters.clone(), ..settings(kind) };
         fs::write(&clusters, render_clusters(kind, &chosen).unwrap()).unwrap();
-        validate(scratch.path(), &render(kind, &chosen).unwrap()).unwrap();
+        validate(Release::default(), scratch.path(), &render(kind, &chosen).unwrap()).unwrap();
     }
 }
 
@@ -118,7 +122,71 @@ fn an_edge_with_a_certificate_is_valid() {
     fs::write(&key_file, key.serialize_pem()).unwrap();
     let mut chosen = settings(Kind::Gateway);
     chosen.edge_tls = Some(EdgeTls { certificate_chain: chain_file, private_key: key_file });
-    validate(scratch.path(), &render(Kind::Gateway, &chosen).unwrap()).unwrap();
+    validate(Release::default(), scratch.path(), &render(Kind::Gateway, &chosen).unwrap()).unwrap();
+}
+
+/// What a bootstrap of that kind needs on the oldest release.
+fn on_the_oldest(kind: Kind, api: Api) -> anyhow::Result<()> {
+    let scratch = Scratch::new()?;
+    let clusters = scratch.path().join("clusters.yaml");
+    let chosen = Settings { api, clusters: clusters.clone(), receipts: Receipts::Never, ..settings(kind) };
+    if api == Api::Ads {
+        fs::write(&clusters, render_clusters(kind, &chosen)?)?;
+    }
+    validate(Release::V1_36, scratch.path(), &render(kind, &chosen)?)
+}
+
+#[test]
+fn every_kind_but_on_demand_is_valid_on_the_oldest_release_without_receipts() {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::OnDemand) {
+        let by_ads: &[Api] = if kind == Kind::Passthrough { &[] } else { &[Api::Ads] };
+        for api in [Api::Delta, Api::Sotw].iter().chain(by_ads) {
+            on_the_oldest(kind, *api).unwrap();
+        }
+    }
+    // What it lacks, in its own words.
+    let refused = on_the_oldest(Kind::OnDemand, Api::Ads).unwrap_err().to_string();
+    assert!(refused.contains("on_demand_secret.v3.Config"), "{refused}");
+    let scratch = Scratch::new().unwrap();
+    let whole = render(Kind::Sidecar, &settings(Kind::Sidecar)).unwrap();
+    let refused = validate(Release::V1_36, scratch.path(), &whole).unwrap_err().to_string();
+    assert!(refused.contains("SinkConfig.DropAction"), "{refused}");
+}
+
+/// Each becomes live with the secrets that it asks for, and refuses none.
+async fn run(release: Release, kind: Kind) {
+    let scratch = Scratch::new().unwrap();
+    let seat = Seats::here().take_for(release, &scratch, 0).unwrap();
+    let server = server::Server::start(&scratch, "server", &Options::default()).await.unwrap();
+    server.add_entry("spiffe://example.org/any", &[&seat.selector]).unwrap();
+    let port = || ports::free().unwrap();
+    let chosen = Settings {
+        socket: server.socket(),
+        admin: Admin::Unix(Envoy::admin_socket(&scratch, "any")),
+        inbound: port(),
+        outbound: port(),
+        edge: port(),
+        health: port(),
+        app: port(),
+        clusters: scratch.path().join("clusters.yaml"),
+        receipts: if release == Release::V1_36 { Receipts::Never } else { settings(kind).receipts },
+        ..settings(kind)
+    };
+    let envoy = another(&scratch, "any", &seat, (kind, &chosen)).await.unwrap();
+    let stats = envoy.stats().await.unwrap();
+    assert_eq!(stats.sum("sds.", ".update_rejected"), 0, "{kind:?}");
+    assert!(stats.sum("sds.", ".update_success") > 0 || kind == Kind::Passthrough, "{kind:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_runs_on_each_release_that_has_what_it_needs() {
+    for release in Release::ALL {
+        for kind in Kind::ALL {
+            if (release, kind) != (Release::V1_36, Kind::OnDemand) {
+                run(release, kind).await;
+            }
+        }
+    }
 }
 
 /// With `BLESS=1` they are written anew, as with the standing files.

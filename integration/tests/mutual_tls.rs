@@ -7,10 +7,12 @@ use envoy_configs::Api;
 use integration::app::App;
 use integration::mesh::{Mesh, Plan, Pool};
 use integration::poll;
+use integration::tools::Release;
 
 /// Who called, who was called, and how, seen from all three sides.
-async fn check(api: Api) {
-    let mesh = Mesh::start(&Plan { api, pool: Pool::HandshakeEach, ..Plan::default() }).await.unwrap();
+async fn check(release: Release, api: Api) {
+    let mesh =
+        Mesh::start(&Plan { release, api, pool: Pool::HandshakeEach, ..Plan::default() }).await.unwrap();
     let _app = App::start("api", mesh.app).await.unwrap();
 
     let seen = mesh.call(&[]).await.unwrap();
@@ -47,10 +49,14 @@ async fn check(api: Api) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_of_the_world_serves_both_sides() {
-    check(Api::Sotw).await;
+    for release in Release::ALL {
+        check(release, Api::Sotw).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delta_serves_both_sides() {
-    check(Api::Delta).await;
+    for release in Release::ALL {
+        check(release, Api::Delta).await;
+    }
 }

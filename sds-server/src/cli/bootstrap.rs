@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, anyhow};
 use envoy_configs::{
-    Api, Callee, Callers, EdgeTls, Families, Identity, KeyKind, Kind, Remote, Server, Settings, Shown,
+    Api, Callee, Callers, EdgeTls, Families, Identity, KeyKind, Kind, Receipts, Remote, Server, Settings,
+    Shown,
 };
 use spiffe_bridge::identity::{SpiffeId, TrustDomain, parse_workload_id};
 use spiffe_bridge::keys::KeyType;
@@ -48,7 +49,7 @@ fn of_its_kind(kind: Kind, args: &BootstrapArgs) -> anyhow::Result<()> {
     use Kind::{Egress, Gateway, OnDemand, Passthrough, Permissive, Sidecar, Transparent};
     let is_ads = args.api == Some(BootstrapApi::Ads) || kind == OnDemand;
     let all_but_passthrough: &[Kind] = &[Sidecar, Permissive, Transparent, Gateway, Egress, OnDemand];
-    let rules: [(&str, bool, &[Kind]); 15] = [
+    let rules: [(&str, bool, &[Kind]); 16] = [
         ("--remote", args.remote.is_some(), all_but_passthrough),
         ("--app", args.app.is_some(), &[Sidecar, Permissive]),
         ("--outbound", args.outbound.is_some(), &[Sidecar, Permissive, Transparent, Egress]),
@@ -64,6 +65,7 @@ fn of_its_kind(kind: Kind, args: &BootstrapArgs) -> anyhow::Result<()> {
         ("--peers-from-entries", args.peers_from_entries, all_but_passthrough),
         ("--identity", args.identity.is_some(), all_but_passthrough),
         ("--api", args.api.is_some(), all_but_passthrough),
+        ("--no-receipts", args.no_receipts, all_but_passthrough),
     ];
     if let Some((flag, _, kinds)) =
         rules.iter().find(|(_, is_given, kinds)| *is_given && !kinds.contains(&kind))
@@ -134,6 +136,7 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
         upstreams: if upstreams.is_empty() { defaults.upstreams } else { upstreams },
         keys: args.key_types.into_iter().map(kind_of).collect(),
         server_name: args.server_name.or(defaults.server_name),
+        receipts: if args.no_receipts { Receipts::Never } else { defaults.receipts },
         admin: args.admin.map_or(Ok(defaults.admin), |text| addresses::admin(&text))?,
         ..defaults
     })

@@ -15,7 +15,7 @@
 mod context;
 mod error;
 mod matchers;
-mod roots;
+pub(super) mod roots;
 mod spiffe;
 mod tls;
 mod token;

@@ -19,6 +19,7 @@ use spiffe_bridge::identity::{
 use spiffe_bridge::x509::Validity;
 use zeroize::Zeroizing;
 
+use super::check::roots::are_too_many_to_list;
 use super::check::{Against, CheckError, Checked, judge};
 use super::names::Name;
 use super::{pem, trust};
@@ -181,6 +182,7 @@ fn of_bundle(bundle: &TrustBundle, name: &str, against: Against<'_>) -> Made {
         let roots = pem::write(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
         Type::ValidationContext(CertificateValidationContext {
             trusted_ca: Some(inline(roots)),
+            suppress_client_ca_list: are_too_many_to_list(bundle.roots.iter()),
             ..CertificateValidationContext::default()
         })
     })

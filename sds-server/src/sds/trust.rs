@@ -19,6 +19,7 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 use spiffe_bridge::identity::{Admitted, Trust, TrustBundle};
 
+use super::check::roots::are_too_many_to_list;
 use super::check::{Against, CheckError};
 use super::pem;
 use super::secret::{Derived, Resource, inline};
@@ -39,18 +40,19 @@ fn context(trust: &Trust) -> CertificateValidationContext {
         Admitted::Only(ids) if ids.is_empty() => vec![exact(NOBODY.to_owned())],
         Admitted::Only(ids) => ids.iter().map(|id| exact(id.to_string())).collect(),
     };
-    let base = CertificateValidationContext { match_typed_subject_alt_names, ..Default::default() };
+    let base = CertificateValidationContext {
+        match_typed_subject_alt_names,
+        suppress_client_ca_list: are_too_many_to_list(trust.bundles.iter().flat_map(|bundle| &bundle.roots)),
+        ..Default::default()
+    };
     match (trust.bundles.as_slice(), &trust.admitted) {
         // The stricter of the two validators, where one domain is enough for it.
         ([own], Admitted::Only(_)) => {
             CertificateValidationContext { trusted_ca: Some(inline(roots(own))), ..base }
         }
-        (bundles, _) => CertificateValidationContext {
-            custom_validator_config: Some(by_domain(bundles)),
-            // A name a root in each handshake is too long for some hundreds of them, and tells strangers whom we know.
-            suppress_client_ca_list: true,
-            ..base
-        },
+        (bundles, _) => {
+            CertificateValidationContext { custom_validator_config: Some(by_domain(bundles)), ..base }
+        }
     }
 }
 

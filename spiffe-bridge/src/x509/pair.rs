@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{
     EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, ML_DSA_44_SIGNING, ML_DSA_65_SIGNING,
     ML_DSA_87_SIGNING, PqdsaKeyPair, PqdsaSigningAlgorithm, RsaKeyPair,
 };
-use x509_parser::asn1_rs::{Oid, oid};
+use x509_parser::asn1_rs::{FromDer, Oid, Sequence, oid};
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
     OID_SIG_ED25519,
@@ -24,7 +24,7 @@ pub enum PairError {
     /// Another algorithm, another curve, or RSA of a size or exponent that is refused.
     #[error("the certificate's key is of a kind that TLS peers refuse")]
     Kind,
-    /// Not PKCS#8, or not of the certificate's algorithm.
+    /// Not PKCS#8 of version 1, or not of the certificate's algorithm.
     #[error("the private key cannot be read as one of the certificate's kind")]
     Unreadable,
     /// The certificate has another public key.
@@ -38,6 +38,9 @@ pub enum PairError {
 /// # Errors
 /// [`PairError`].
 pub(super) fn check(spki: &SubjectPublicKeyInfo<'_>, pkcs8: &[u8]) -> Result<(), PairError> {
+    if !is_version_1(pkcs8) {
+        return Err(PairError::Unreadable);
+    }
     let public = spki.subject_public_key.data.as_ref();
     let algorithm = &spki.algorithm.algorithm;
     if *algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY {
@@ -57,6 +60,12 @@ pub(super) fn check(spki: &SubjectPublicKeyInfo<'_>, pkcs8: &[u8]) -> Result<(),
         let pair = PqdsaKeyPair::from_pkcs8(ml_dsa(algorithm).ok_or(PairError::Kind)?, pkcs8);
         same(pair.as_ref().map(|pair| pair.public_key().as_ref()).ok(), public)
     }
+}
+
+/// BoringSSL does not read the later form, which carries the public key beside the private one. RFC 5208 §5, RFC 5958 §2.
+fn is_version_1(pkcs8: &[u8]) -> bool {
+    let document = Sequence::from_der(pkcs8).ok().filter(|(rest, _)| rest.is_empty());
+    document.is_some_and(|(_, document)| matches!(u32::from_der(&document.content), Ok((_, 0))))
 }
 
 fn same(found: Option<&[u8]>, public: &[u8]) -> Result<(), PairError> {

@@ -150,6 +150,9 @@ pub struct BootstrapArgs {
     /// How secrets come [default: delta, or ads for on-demand]
     #[arg(long, value_enum)]
     pub api: Option<BootstrapApi>,
+    /// Do not have Envoy prove what it uses; for an Envoy before 1.40, which may not know how to
+    #[arg(long)]
+    pub no_receipts: bool,
     /// With --api ads: the file that Envoy reads its clusters from [default: /etc/envoy/clusters.yaml]
     #[arg(long, value_name = "FILE")]
     pub clusters: Option<PathBuf>,

@@ -4,7 +4,8 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::CertificateV
 use spiffe_bridge::x509::Validity;
 
 use super::super::names::Name;
-use super::{CheckError, absent, matchers, roots, spiffe};
+use super::roots::{self, Roots};
+use super::{CheckError, absent, matchers, spiffe};
 
 pub(super) fn check(context: &CertificateValidationContext, name: Name<'_>) -> Result<Validity, CheckError> {
     #[expect(deprecated, reason = "every field is looked at")]
@@ -33,7 +34,7 @@ pub(super) fn check(context: &CertificateValidationContext, name: Name<'_>) -> R
     if *allow_expired_certificate || *trust_chain_verification != 0 {
         return Err(CheckError::Unverified);
     }
-    let validity = match (trusted_ca, custom_validator_config) {
+    let Roots { validity, names } = match (trusted_ca, custom_validator_config) {
         (None, None) => return Err(CheckError::NoRoots),
         (Some(_), Some(_)) => return Err(CheckError::Validator),
         // The roots of several domains, each for its own SVIDs alone (invariant 9).
@@ -48,13 +49,12 @@ pub(super) fn check(context: &CertificateValidationContext, name: Name<'_>) -> R
             if name == Name::All {
                 return Err(CheckError::Validator);
             }
-            let roots = roots::read(ca, crl.as_ref())?;
-            if !suppress_client_ca_list && roots.ca_list_bytes > roots::MAX_CA_LIST_BYTES {
-                return Err(CheckError::CaList);
-            }
-            roots.validity
+            roots::read(ca, crl.as_ref())?
         }
     };
+    if !suppress_client_ca_list && !roots::fit_in_a_handshake(names.iter().map(Vec::as_slice)) {
+        return Err(CheckError::CaList);
+    }
     absent(ca_certificate_provider_instance.is_none() && system_root_certs.is_none())?;
     absent(watched_directory.is_none() && max_verify_depth.is_none() && !only_verify_leaf_cert_crl)?;
     absent(verify_certificate_spki.is_empty() && verify_certificate_hash.is_empty())?;

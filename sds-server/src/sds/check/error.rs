@@ -89,10 +89,10 @@ pub enum CheckError {
     #[error("the token is no JWT of this audience with an expiry")]
     TokenClaims,
     /// Accepted, and refused by peers.
-    #[error("it is not valid yet: is the clock right?")]
+    #[error("its time has not come: is the clock right?")]
     NotYetValid,
     /// Accepted; peers refuse it, or under it everybody.
-    #[error("it has expired, and the last renewal did not come")]
+    #[error("its time is over: a certificate, every root, a CRL or a token in it has expired")]
     Expired,
 }
 

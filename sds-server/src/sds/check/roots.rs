@@ -13,14 +13,29 @@ use super::{ALWAYS, CheckError, inline};
 
 /// The names of the roots go out with each CertificateRequest, in an extension whose length, and that of all extensions
 /// together, is of 16 bits. RFC 8446 §4.2.4; what is left is for the others.
-pub(super) const MAX_CA_LIST_BYTES: usize = 60_000;
+const MAX_CA_LIST_BYTES: usize = 60_000;
+
+/// Whether a handshake can list these names of roots (DER), each once.
+pub(super) fn fit_in_a_handshake<'a>(names: impl Iterator<Item = &'a [u8]>) -> bool {
+    let names: BTreeSet<_> = names.collect();
+    names.iter().map(|name| name.len() + 2).sum::<usize>() <= MAX_CA_LIST_BYTES
+}
+
+/// Whether these roots must go out with the list of their names suppressed. Only then: in a static listener Envoy 1.36
+/// refuses a secret with that field, which it does not know.
+pub(in crate::sds) fn are_too_many_to_list<'a>(
+    roots: impl Iterator<Item = &'a CertificateDer<'static>>,
+) -> bool {
+    let roots: Vec<_> = roots.filter_map(|root| inspect::parse(root).ok()).collect();
+    !fit_in_a_handshake(roots.iter().map(|root| root.subject().as_raw()))
+}
 
 /// What was found of roots that may be sent.
 pub(super) struct Roots {
     /// While one of them is valid and every CRL is current. With no valid root everybody is refused.
     pub(super) validity: Validity,
-    /// The names of the roots, each once, as a handshake lists them.
-    pub(super) ca_list_bytes: usize,
+    /// Their names, DER.
+    pub(super) names: Vec<Vec<u8>>,
 }
 
 /// Reads `ca`, roots and CRLs, and `crls`, CRLs alone.
@@ -46,7 +61,7 @@ pub(super) fn read(ca: &DataSource, crls: Option<&DataSource>) -> Result<Roots, 
         let root = inspect::parse(der).map_err(|_| CheckError::RootUnreadable)?;
         let own = inspect::validity(&root).map_err(|_| CheckError::RootUnreadable)?;
         parsed.push(root);
-        validity = Some(validity.map_or(own, |all| either(all, own)));
+        validity = Some(validity.map_or(own, |all| union(all, own)));
     }
     let validity = validity.ok_or(CheckError::NoRoots)?;
     let crls: Vec<_> = documents
@@ -66,15 +81,20 @@ pub(super) fn read(ca: &DataSource, crls: Option<&DataSource>) -> Result<Roots, 
     if crls.iter().any(|crl| is_forged(&crl)) {
         return Err(CheckError::CrlUnreadable);
     }
-    let names: BTreeSet<_> = parsed.iter().map(|root| root.subject().as_raw()).collect();
     let current = crls.iter().fold(ALWAYS, |all, crl| all.within(crl.validity));
     Ok(Roots {
         validity: validity.within(current),
-        ca_list_bytes: names.iter().map(|name| name.len() + 2).sum(),
+        names: parsed.iter().map(|root| root.subject().as_raw().to_vec()).collect(),
     })
 }
 
+/// The roots of both, while one of them is of use.
+pub(super) fn either(mut a: Roots, b: Roots) -> Roots {
+    a.names.extend(b.names);
+    Roots { validity: union(a.validity, b.validity), names: a.names }
+}
+
 /// From the earlier beginning to the later end.
-pub(super) fn either(a: Validity, b: Validity) -> Validity {
+fn union(a: Validity, b: Validity) -> Validity {
     Validity { not_before: a.not_before.min(b.not_before), not_after: a.not_after.max(b.not_after) }
 }
