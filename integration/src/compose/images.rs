@@ -19,7 +19,7 @@ pub(super) fn make(podman: &Podman, scratch: &Scratch) -> Result<()> {
     let base = base()?;
     podman.podman(&["import", &base.display().to_string(), BASE])?;
     let context = scratch.dir("envoy-image", None)?;
-    fs::copy(tools::envoy()?, context.join("envoy"))?;
+    fs::copy(tools::Release::default().envoy()?, context.join("envoy"))?;
     fs::write(context.join("Dockerfile"), format!("FROM {BASE}\nCOPY envoy /usr/local/bin/envoy\n"))?;
     podman.podman(&["build", "--quiet", "--tag", ENVOY, &context.display().to_string()])?;
     Ok(())
