@@ -9,6 +9,7 @@ mod debian;
 mod go;
 pub mod network;
 mod pip;
+pub mod pkilint;
 
 use std::fs::{self, File, Permissions};
 use std::io::Read;
