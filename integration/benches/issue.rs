@@ -13,22 +13,17 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use common::home::Home;
 use common::stats::{median, percentile};
 use common::table::{Goal, Table};
 use common::{cpu, disk};
-use spiffe_bridge::authority::{self, Authority, LeafRequest};
-use spiffe_bridge::clock::Clock;
-use spiffe_bridge::identity::{SpiffeId, TrustDomain};
-use spiffe_bridge::keys::{DiskKeys, KeyManager, KeyType, workload};
-use spiffe_bridge::{audit, store};
-use tempfile::TempDir;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use spiffe_bridge::authority::{Authority, LeafRequest};
+use spiffe_bridge::identity::SpiffeId;
+use spiffe_bridge::keys::{KeyType, workload};
 
 const IDENTITIES: usize = 10_000;
 /// Requests under way: as many as a node has that comes back to an empty cache.
@@ -47,16 +42,16 @@ async fn bench() {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let home = Home::open().await;
     if !common::wanted("table") {
-        home.issue(IDENTITIES).await;
+        home.issue(IDENTITIES, CONCURRENT, one).await;
         return home.stop().await;
     }
     let mut table =
         Table::new(&format!("issue, {IDENTITIES} identities on {threads} threads, {CONCURRENT} at once"));
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
-    home.issue(1000).await; // warm
+    home.issue(1000, CONCURRENT, one).await; // warm
     for _ in 0..ROUNDS {
         raw.push(measure(async || mint(threads)).await);
-        ours.push(measure(async || home.issue(IDENTITIES).await).await);
+        ours.push(measure(async || home.issue(IDENTITIES, CONCURRENT, one).await).await);
     }
     for (what, part, goal) in [("wall", 0, Goal::AtLeast(0.7)), ("CPU", 1, Goal::None)] {
         let ratios: Vec<f64> = raw.iter().zip(&ours).map(|(raw, ours)| raw[part] / ours[part]).collect();
@@ -117,49 +112,4 @@ async fn one(authority: Authority, number: usize) {
     let spiffe_id = SpiffeId::new(format!("spiffe://bench.test/ns/payments/sa/{number}")).unwrap();
     let request = LeafRequest { spiffe_id, dns_names: Vec::new(), spki: key.spki, lifetime: None };
     std::hint::black_box(authority.sign(request).await.unwrap());
-}
-
-/// An authority on disk, with all that runs for it.
-struct Home {
-    directory: TempDir,
-    authority: Authority,
-    drain: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
-impl Home {
-    async fn open() -> Self {
-        let directory = disk::directory();
-        let mut tasks = JoinSet::new();
-        let (store, writer) = store::open(&directory.path().join("store.redb")).unwrap();
-        std::thread::spawn(|| writer.run());
-        let clock = Clock::system();
-        let keys: Arc<dyn KeyManager> = Arc::new(DiskKeys::open(directory.path().join("keys")).unwrap());
-        let config = authority::Config::new(TrustDomain::new("bench.test").unwrap());
-        authority::init(&config, keys.clone(), &store, &clock).await.unwrap();
-        let log = audit::Log::open(store.clone(), clock.clone()).unwrap();
-        let (authority, issuer) = authority::open(config, keys, store, log, clock).unwrap();
-        let drain = CancellationToken::new();
-        let draining = drain.clone();
-        tasks.spawn(async move { issuer.run(draining).await.unwrap() });
-        Self { directory, authority, drain, tasks }
-    }
-
-    async fn issue(&self, count: usize) {
-        let mut running = JoinSet::new();
-        for number in 0..count {
-            if running.len() == CONCURRENT {
-                running.join_next().await.unwrap().unwrap();
-            }
-            running.spawn(one(self.authority.clone(), number));
-        }
-        while let Some(done) = running.join_next().await {
-            done.unwrap();
-        }
-    }
-
-    async fn stop(mut self) {
-        self.drain.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.join_next()).await;
-    }
 }

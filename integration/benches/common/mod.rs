@@ -7,7 +7,7 @@
 //! pem     the envelope that Envoy reads                  disk   a directory on a real disk
 //! server  the countersign binary in release              floor    a bare h2 server, this program again
 //! sds     a client of SDS that costs as little as can be  fleet    many of them, in this process
-//! crowd   many of them in processes of their own
+//! crowd   many of them in processes of their own          home     an authority on a real disk
 //! ```
 //!
 //! A time that misses its goal is told in the table and fails nothing: machines are noisy.
@@ -19,6 +19,7 @@ pub mod crowd;
 pub mod disk;
 pub mod fleet;
 pub mod floor;
+pub mod home;
 pub mod pem;
 pub mod sds;
 pub mod server;

@@ -1,0 +1,171 @@
+//! JWT-SVIDs: made, and issued with each on record before it is answered, against the signature alone.
+//!
+//! `cargo bench -p integration --bench jwt`. The store lies on the disk of the target directory.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench stops at the first surprise"
+)]
+
+mod common;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use common::cpu;
+use common::home::Home;
+use common::stats::{Pairs, median, us};
+use common::table::{Goal, Table};
+use spiffe_bridge::authority::{Authority, TokenContent, TokenRequest};
+use spiffe_bridge::clock::Timestamp;
+use spiffe_bridge::identity::{SpiffeId, TokenKeys, TrustBundle, TrustDomain};
+use spiffe_bridge::jose::jws::{finish, signing_input};
+use spiffe_bridge::jose::{Algorithm, jwk, jwt_svid};
+use spiffe_bridge::keys::{KeyId, KeyManager, MemoryKeys};
+
+const ROUNDS: usize = 40;
+const BATCH: u32 = 500;
+const TOKENS: usize = 20_000;
+/// Requests under way.
+const CONCURRENT: usize = 1024;
+
+fn main() {
+    if !common::asked_for() {
+        return;
+    }
+    let maker = Maker::new();
+    let raw = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let message = maker.input();
+    let sign = || drop(black_box(raw.sign(&SystemRandom::new(), message.as_bytes()).unwrap()));
+    let mut table = Table::new("jwt, CPU of one thread a token");
+    let mut compare = |what: &str, figure: &dyn Fn(), limit: &dyn Fn(), goal| {
+        batch(figure); // warm
+        batch(limit);
+        let pairs = Pairs::measure(ROUNDS, || batch(figure), || batch(limit));
+        let [figure, limit] = [&pairs.figures, &pairs.limits].map(|v| format!("{:.1} µs", median(v)));
+        // Rates: the goal is a part of what the signature alone reaches.
+        table.line(what, &figure, &limit, 1.0 / pairs.ratio(), goal);
+    };
+    compare("claims, header, signature, text : sign", &|| drop(black_box(maker.token())), &sign, Goal::AtLeast(0.8));
+    let (token, bundle) = (maker.token(), maker.bundle());
+    let verify = || {
+        let of = |_: &TrustDomain| Some(&bundle);
+        drop(black_box(jwt_svid::verify(&token, "reports", of, Maker::NOW, Duration::ZERO).unwrap()));
+    };
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let signature = data_encoding::BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
+    let material = &bundle.tokens.jwt[0].material;
+    let alone = || assert!(Algorithm::Es256.verifies(material, signed.as_bytes(), &signature));
+    compare("validated : verify", &verify, &alone, Goal::None);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(issue());
+}
+
+async fn issue() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let home = Home::open().await;
+    home.issue(2000, CONCURRENT, one).await; // warm
+    let (mut ours, mut raw) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        raw.push(measure(async || sign(threads)).await);
+        ours.push(measure(async || home.issue(TOKENS, CONCURRENT, one).await).await);
+    }
+    let title = format!("jwt, {TOKENS} tokens on {threads} threads, {CONCURRENT} at once, each on record");
+    let mut table = Table::new(&title);
+    for (what, part, goal) in [("wall", 0, Goal::AtLeast(0.8)), ("CPU", 1, Goal::None)] {
+        let ratios: Vec<f64> = raw.iter().zip(&ours).map(|(raw, ours)| raw[part] / ours[part]).collect();
+        let rate = |runs: &[[f64; 2]]| {
+            TOKENS as f64 / median(&runs.iter().map(|run| run[part]).collect::<Vec<_>>())
+        };
+        let [ours, raw] = [rate(&ours), rate(&raw)].map(|rate| format!("{rate:.0}/s"));
+        table.line(&format!("issued, recorded : signed, by {what} time"), &ours, &raw, median(&ratios), goal);
+    }
+    home.stop().await;
+}
+
+/// CPU time of one call, in µs.
+fn batch(work: &dyn Fn()) -> f64 {
+    let before = cpu::thread();
+    (0..BATCH).for_each(|_| work());
+    us(cpu::thread() - before) / f64::from(BATCH)
+}
+
+/// Seconds by the wall and by the CPU.
+async fn measure(work: impl AsyncFnOnce()) -> [f64; 2] {
+    let (cpu, wall) = (cpu::process(), Instant::now());
+    work().await;
+    [wall.elapsed(), cpu::process() - cpu].map(|spent| spent.as_secs_f64())
+}
+
+/// Signatures alone, on as many threads.
+fn sign(threads: usize) {
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+                for _ in (thread..TOKENS).step_by(threads) {
+                    black_box(signer.sign(&SystemRandom::new(), &[7; 320]).unwrap());
+                }
+            });
+        }
+    });
+}
+
+async fn one(authority: Authority, number: usize) {
+    let spiffe_id = SpiffeId::new(format!("spiffe://bench.test/ns/payments/sa/{number}")).unwrap();
+    let content = TokenContent::Jwt { audience: vec!["reports".to_owned()] };
+    let request = TokenRequest { spiffe_id, content, lifetime: None };
+    black_box(authority.sign_token(request).await.unwrap());
+}
+
+/// What the authority does for one token, without what makes it safe to answer.
+struct Maker {
+    keys: MemoryKeys,
+    id: KeyId,
+    spiffe_id: SpiffeId,
+    audience: Vec<String>,
+}
+
+impl Maker {
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_000_000);
+
+    fn new() -> Self {
+        let (keys, id): (_, KeyId) = (MemoryKeys::new(), "k".parse().unwrap());
+        keys.generate(&id, Algorithm::Es256.signing().unwrap().0).unwrap();
+        let spiffe_id = SpiffeId::new("spiffe://bench.test/ns/payments/sa/1").unwrap();
+        Self { keys, id, spiffe_id, audience: vec!["reports".to_owned()] }
+    }
+
+    fn input(&self) -> String {
+        let content = jwt_svid::Content {
+            spiffe_id: &self.spiffe_id,
+            audience: &self.audience,
+            issued: Self::NOW,
+            expires: Self::NOW + Duration::from_secs(300),
+            token_id: "AAAAAAAAAAAAAAAAAAAAAAA",
+        };
+        signing_input(&jwt_svid::header(Algorithm::Es256, "k"), &content.claims())
+    }
+
+    fn token(&self) -> String {
+        let mut text = self.input();
+        let scheme = Algorithm::Es256.signing().unwrap().1;
+        let signature = self.keys.sign(&self.id, scheme, text.as_bytes()).unwrap();
+        finish(&mut text, &signature);
+        text
+    }
+
+    fn bundle(&self) -> TrustBundle {
+        let material = jwk::of_public(&self.keys.public(&self.id).unwrap()).unwrap();
+        let key = spiffe_bridge::identity::TokenKey { kid: "k".into(), material };
+        let domain = TrustDomain::new("bench.test").unwrap();
+        TrustBundle::new(domain, Vec::new(), Default::default())
+            .with_tokens(TokenKeys { jwt: vec![key], wit: Vec::new() })
+    }
+}
