@@ -41,7 +41,9 @@ fn main() {
     let maker = Maker::new();
     let raw = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let message = maker.input();
-    let sign = || drop(black_box(raw.sign(&SystemRandom::new(), message.as_bytes()).unwrap()));
+    let sign = || {
+        let _ = black_box(raw.sign(&SystemRandom::new(), message.as_bytes()).unwrap());
+    };
     let mut table = Table::new("jwt, CPU of one thread a token");
     let mut compare = |what: &str, figure: &dyn Fn(), limit: &dyn Fn(), goal| {
         batch(figure); // warm
@@ -51,7 +53,12 @@ fn main() {
         // Rates: the goal is a part of what the signature alone reaches.
         table.line(what, &figure, &limit, 1.0 / pairs.ratio(), goal);
     };
-    compare("claims, header, signature, text : sign", &|| drop(black_box(maker.token())), &sign, Goal::AtLeast(0.8));
+    compare(
+        "claims, header, signature, text : sign",
+        &|| drop(black_box(maker.token())),
+        &sign,
+        Goal::AtLeast(0.8),
+    );
     let (token, bundle) = (maker.token(), maker.bundle());
     let verify = || {
         let of = |_: &TrustDomain| Some(&bundle);
@@ -80,9 +87,8 @@ async fn issue() {
     let mut table = Table::new(&title);
     for (what, part, goal) in [("wall", 0, Goal::AtLeast(0.8)), ("CPU", 1, Goal::None)] {
         let ratios: Vec<f64> = raw.iter().zip(&ours).map(|(raw, ours)| raw[part] / ours[part]).collect();
-        let rate = |runs: &[[f64; 2]]| {
-            TOKENS as f64 / median(&runs.iter().map(|run| run[part]).collect::<Vec<_>>())
-        };
+        let rate =
+            |runs: &[[f64; 2]]| TOKENS as f64 / median(&runs.iter().map(|run| run[part]).collect::<Vec<_>>());
         let [ours, raw] = [rate(&ours), rate(&raw)].map(|rate| format!("{rate:.0}/s"));
         table.line(&format!("issued, recorded : signed, by {what} time"), &ours, &raw, median(&ratios), goal);
     }
