@@ -21,7 +21,10 @@ mod model;
 mod routes;
 mod sources;
 
-pub use model::{Bundle, Entries, Explained, Finding, Matching, Near, Rescan, Rescanned, State, Status};
+pub use model::{
+    Bundle, Entries, Explained, Finding, Holders, Matching, Near, NotHolding, Rescan, Rescanned, State,
+    Status,
+};
 pub use sources::Sources;
 
 use crate::endpoint::Peer;

@@ -4,6 +4,7 @@ mod all_in_one;
 mod data;
 mod explain;
 mod handover;
+mod holders;
 mod metrics;
 mod reload;
 mod remote;

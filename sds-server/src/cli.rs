@@ -23,6 +23,7 @@ mod check;
 pub mod client;
 mod entries;
 mod explain;
+mod holders;
 mod lists;
 pub mod output;
 mod status;
@@ -158,8 +159,12 @@ fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer, e
             Ok(Outcome::Well)
         }
         Verb::Status { server, format } => status::run(&client(server, environment)?, format, out),
-        Verb::Streams { server, format, not_acknowledged } => {
-            lists::streams(&client(server, environment)?, format, not_acknowledged, out, err)
+        Verb::Streams { server, format, not_acknowledged, not_holding, acknowledged } => {
+            let client = client(server, environment)?;
+            match not_holding {
+                Some(named) => holders::run(&client, &named, acknowledged, format, out),
+                None => lists::streams(&client, format, not_acknowledged, out, err),
+            }
         }
         Verb::Entries(args) => entries::run(args, hooks, environment, out, err),
         Verb::Explain(args::Explain::Pid { pid, server, format }) => {

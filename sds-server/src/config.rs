@@ -15,5 +15,5 @@ pub mod surroundings;
 pub use attestors::Attestors;
 pub use file::{File, FileError};
 pub use places::Environment;
-pub use sections::{Authority, Renewal};
+pub use sections::{Authority, Renewal, Roster};
 pub use settings::{Flags, Problem, Problems, Settings};

@@ -22,6 +22,7 @@
 
 pub mod check;
 pub mod delta;
+mod dress;
 pub(crate) mod fetch;
 pub mod frame;
 mod limits;
@@ -30,6 +31,7 @@ pub mod nack;
 pub mod names;
 pub(crate) mod partial;
 pub(crate) mod pem;
+pub mod proxy;
 pub mod request;
 mod rest;
 pub mod secret;
@@ -44,6 +46,7 @@ pub mod wire;
 
 pub use fetch::Whole;
 pub use limits::Limits;
+pub use proxy::{Look, Proxies, Proxy, Special, Told};
 pub use request::{Heard, Node, Protocol, Refusal, Request, Scope};
 pub use secret::{Lookup, Resource};
 pub(crate) use service::{GRPC, is_grpc, plain};

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sds_server::admin::{
-    AdminServer, Bundle, Entries, Explained, Finding, MetricsServer, Near, Rescan, Rescanned, Sources, State,
-    Status,
+    AdminServer, Bundle, Entries, Explained, Finding, Holders, MetricsServer, Near, NotHolding, Rescan,
+    Rescanned, Sources, State, Status,
 };
 use sds_server::cli::output::Printer;
 use sds_server::cli::{EntryCheck, Hooks, Init, run_from};
@@ -348,6 +348,20 @@ async fn serve() -> Fixture {
             let second = vec![name("later", NameState::NotAvailable)];
             [(7, first), (8, second), (9, Vec::new())].map(stream).to_vec()
         }),
+        missing: Arc::new(|question| {
+            let missing = match question.version.as_deref() {
+                Some("8") => vec![json!({
+                    "holder": "process:0-7-1", "pid": 7, "uid": 1, "identities": ["spiffe://example.org/web"],
+                    "standing": "refused", "why": "refused", "explained": "refused it",
+                    "refusal_explained": {"row": "§1.1", "meaning": "it is broken", "advice": "mend it"},
+                })],
+                Some(_) => Vec::new(),
+                None => return Err("no version is known".to_owned()),
+            };
+            let complete = missing.is_empty() && question.acknowledged;
+            let NotHolding { name, version: wanted, .. } = question;
+            Ok(Holders { name, wanted, members: 2, missing, turned_away: 0, complete })
+        }),
         entries: Arc::new(|| Entries {
             entries: vec![json!({"spiffe_id": "spiffe://example.org/web", "selectors": ["unix:uid:1"]})],
             problems: Vec::new(),
@@ -392,6 +406,8 @@ fn stream((pid, names): (u32, Vec<NameStatus>)) -> serde_json::Value {
         uid: Some(0),
         address: None,
         certificate: None,
+        holder: None,
+        statistics: false,
         protocol: Protocol::Delta,
         node: Some("\u{1b}[2Jbad".to_owned()),
         cluster: None,
@@ -460,6 +476,27 @@ async fn streams_that_are_not_acknowledged_are_a_finding() {
     let streams: Vec<serde_json::Value> = serde_json::from_str(&ran.out).unwrap();
     let names: Vec<_> = streams.iter().flat_map(|stream| stream["names"].as_array().unwrap()).collect();
     assert_eq!(names.iter().map(|name| &name["name"]).collect::<Vec<_>>(), ["ROOTCA"]);
+}
+
+#[tokio::test]
+async fn who_does_not_hold_a_version_is_told_with_the_reason_and_is_a_finding() {
+    let fixture = serve().await;
+    let ran = fixture.cli("streams --not-holding ROOTCA@8").await;
+    assert_eq!(ran.status, 1);
+    for said in [
+        "spiffe://example.org/web",
+        "refused it (it is broken: mend it)",
+        "1 do not hold version 8 of ROOTCA",
+    ] {
+        assert!(ran.out.contains(said), "{said} in {ran:?}");
+    }
+    let ran = fixture.cli("streams --not-holding ROOTCA@8 -o json").await;
+    let holders: Holders = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.status, holders.members, holders.missing.len(), holders.complete), (1, 2, 1, false));
+    let ran = fixture.cli("streams --not-holding ROOTCA@7 --acknowledged").await;
+    assert_eq!((ran.status, &*ran.out), (0, "all 2 members that have ROOTCA hold version 7\n"));
+    let ran = fixture.cli("streams --not-holding ROOTCA").await;
+    assert!(ran.status == 1 && ran.err.contains("no version is known"), "{ran:?}");
 }
 
 #[tokio::test]

@@ -90,6 +90,38 @@ pub struct Rescanned {
     pub problems: Vec<Value>,
 }
 
+/// Asks who does not hold a version of a name yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotHolding {
+    /// The name, as clients spell it.
+    pub name: String,
+    /// A revision, or a whole version; none for the newest.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Whether the client's word is enough.
+    #[serde(default)]
+    pub acknowledged: bool,
+}
+
+/// Who does not hold it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Holders {
+    /// The name.
+    pub name: String,
+    /// Which version was looked for: a revision (this or a later one) or a whole version; none if of each member the one
+    /// that it was sent last.
+    pub wanted: Option<String>,
+    /// Members of the roster who have the name, also those that are away.
+    pub members: usize,
+    /// Those of them who do not hold it: objects with `holder`, `why` and what is known of them.
+    pub missing: Vec<Value>,
+    /// Clients that found no place in the roster: the answer is incomplete.
+    pub turned_away: u64,
+    /// Whether everybody is known to hold it. Never true while nobody has the name: 0 of 0 is unknown.
+    pub complete: bool,
+}
+
 /// What a process is to the server: which selectors it has, and what they lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Explained {

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::model::Rescan;
+use super::model::{NotHolding, Rescan};
 use super::sources::Sources;
 
 /// The greatest request has a few dozen bytes.
@@ -19,6 +19,7 @@ pub(super) fn admin(sources: Sources) -> Router {
     Router::new()
         .route("/v1/status", get(async |State(s): State<Sources>| Json((s.status)())))
         .route("/v1/streams", get(async |State(s): State<Sources>| Json(json!({"streams": (s.streams)()}))))
+        .route("/v1/holders/missing", post(missing))
         .route("/v1/entries", get(async |State(s): State<Sources>| Json((s.entries)())))
         .route("/v1/bundle", get(bundle))
         .route("/v1/entries/rescan", post(rescan))
@@ -53,6 +54,20 @@ async fn rescan(State(sources): State<Sources>, request: Result<Json<Rescan>, Js
     match (sources.rescan)(request).await {
         Ok(rescanned) => Json(rescanned).into_response(),
         Err(why) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
+    }
+}
+
+async fn missing(
+    State(sources): State<Sources>,
+    question: Result<Json<NotHolding>, JsonRejection>,
+) -> Response {
+    let question = match question {
+        Ok(Json(question)) => question,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    match (sources.missing)(question) {
+        Ok(holders) => Json(holders).into_response(),
+        Err(why) => problem(StatusCode::BAD_REQUEST, &why),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::model::{Bundle, Entries, Explained, Rescan, Rescanned, Status};
+use super::model::{Bundle, Entries, Explained, Holders, NotHolding, Rescan, Rescanned, Status};
 use crate::runtime::Readiness;
 use crate::telemetry::metrics::Metrics;
 
@@ -25,6 +25,8 @@ pub struct Sources {
     pub status: Ask<Status>,
     /// The open streams, each an object as `sds::StreamStatus` writes it: the CLI makes a row of each of its `names`.
     pub streams: Ask<Vec<Value>>,
+    /// Who does not hold a version of a name yet, or why the question has no answer.
+    pub missing: Arc<dyn Fn(NotHolding) -> Result<Holders, String> + Send + Sync>,
     /// The entries in force.
     pub entries: Ask<Entries>,
     /// Our own bundle; `None` until there is one.

@@ -10,6 +10,7 @@ use spiffe_bridge::authority;
 use spiffe_bridge::clock::Clock;
 use spiffe_bridge::node::{self, Caller, CallerTask, Node, SealingKey, Session};
 use spiffe_bridge::registration::{Directory, Indexer};
+use spiffe_bridge::roster;
 
 use super::data::Data;
 use super::handover::{self, Offer, Predecessor, Taken, TakenCell};
@@ -21,9 +22,9 @@ use crate::config::Settings;
 use crate::endpoint::sockets::{Maker, Sockets};
 use crate::endpoint::uds::{Listener, Others};
 use crate::endpoint::{Limits, Peer, Server};
-use crate::receipts::Receipts;
+use crate::receipts::{Desk, Receipts};
 use crate::runtime::{self, Drain, Readiness, Signals, Supervisor};
-use crate::sds::{SdsService, Shared, StreamRegistry};
+use crate::sds::{Proxies, SdsService, Shared, StreamRegistry};
 use crate::telemetry::metrics::Metrics;
 use crate::workload_api::{self, Neighbours, WorkloadApi};
 
@@ -87,9 +88,14 @@ pub(super) async fn serve(
             clock.clone(),
         );
 
+        let issued_until = authority::issued_until(&data.store)?;
+        let (roster, keeper) =
+            roster::open(settings.roster(), data.store.clone(), issued_until, clock.clone()).await?;
+
         let readiness = Readiness::new();
         let starting = readiness.guard("entries");
-        let streams = StreamRegistry::default();
+        let streams = StreamRegistry::of(Proxies::remembered_by(roster.clone()));
+        let desk = Desk::new(streams.proxies().clone(), roster.clone(), clock.clone());
         let attestor = attestor(&settings);
         let parts = Parts {
             settings: settings.clone(),
@@ -98,6 +104,7 @@ pub(super) async fn serve(
             index,
             entries,
             streams,
+            roster: roster.clone(),
             attestor: attestor.clone(),
             remote: remote.as_ref().map(Remote::status),
         };
@@ -134,7 +141,7 @@ pub(super) async fn serve(
             config: settings.workload_api,
             jwt_audiences: settings.authority.jwt_audiences,
         };
-        let sds = Receipts::beside(SdsService::new(shared));
+        let sds = Receipts::beside(SdsService::new(shared), desk.clone());
         let service = WorkloadApi::beside(sds.clone(), workload, neighbours);
         let server = Server::new(listener, limits.clone(), settings.limits.clone(), service, admit);
 
@@ -161,6 +168,9 @@ pub(super) async fn serve(
             };
             remote.spawn(around, &mut tasks).await?;
         }
+        let receipts = desk.clone();
+        tasks.spawn("receipts", |drain| receipts.run(drain));
+        tasks.spawn("roster", |drain| keeper.run(drain.token()));
         tasks.spawn("reload", |drain| reload::run(reread, parts.entries.clone(), drain));
         let records = log.clone();
         tasks.spawn("retention", |drain| retention::run(records, keep, drain));
@@ -179,7 +189,13 @@ pub(super) async fn serve(
         tasks.spawn("handover", |drain| offer.run(drain));
         let place = predecessor.map(|predecessor| (predecessor, file));
         tasks.spawn_finite("readiness", |drain| announce(readiness, place, drain));
-        tasks.run(settings.limits.drain).await
+        let served = tasks.run(settings.limits.drain).await;
+        // Nothing is sent any more: what the last streams said is taken in, and the roster has it all.
+        desk.look();
+        if let Err(error) = roster.close().await {
+            tracing::warn!(%error, "the roster could not be closed: the next start takes it for incomplete");
+        }
+        served
     };
     data.close();
     let taken = taken.lock().unwrap_or_else(PoisonError::into_inner).take();

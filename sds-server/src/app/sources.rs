@@ -12,6 +12,7 @@ use spiffe_bridge::clock::duration;
 use spiffe_bridge::node::Node;
 use spiffe_bridge::registration::directory::{HeldBecause, Problem};
 use spiffe_bridge::registration::{DEFAULT_PROFILE, DirectoryHandle, Entry, EntryIndex, Terms, document};
+use spiffe_bridge::roster::Roster;
 use tokio::sync::watch;
 
 use super::explain::explain;
@@ -35,6 +36,7 @@ pub(super) struct Parts {
     pub(super) index: watch::Receiver<Arc<EntryIndex>>,
     pub(super) entries: DirectoryHandle,
     pub(super) streams: StreamRegistry,
+    pub(super) roster: Roster,
     pub(super) attestor: Arc<Attestor>,
     /// The door to the network, if it is open.
     pub(super) remote: Option<RemoteStatus>,
@@ -43,10 +45,12 @@ pub(super) struct Parts {
 pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain: &Drain) -> Sources {
     let (status, entries, bundle, rescan) = (parts.clone(), parts.clone(), parts.clone(), parts.clone());
     let explain = parts.clone();
-    let (streams, drain, waiting) = (parts.streams.clone(), drain.clone(), readiness.clone());
+    let (streams, missing) = (parts.clone(), parts.clone());
+    let (drain, waiting) = (drain.clone(), readiness.clone());
     Sources {
         status: Arc::new(move || status.status(&waiting, &drain)),
-        streams: Arc::new(move || streams.snapshot().iter().map(value).collect()),
+        streams: Arc::new(move || streams.streams()),
+        missing: Arc::new(move |question| missing.missing(&question)),
         entries: Arc::new(move || entries.entries()),
         bundle: Arc::new(move || Some(bundle.bundle())),
         rescan: Arc::new(move |request| rescan.clone().rescan(request).boxed()),
@@ -72,6 +76,7 @@ impl Parts {
             ("trust_domains".to_owned(), json!({ "others": self.index.borrow().federated().len() })),
             ("attestors".to_owned(), json!(self.attestors())),
             ("profiles".to_owned(), self.profiles()),
+            ("roster".to_owned(), value(self.roster.status())),
             ("streams".to_owned(), json!({ "open": self.streams.count() })),
             (
                 "sealing".to_owned(),
@@ -246,6 +251,6 @@ fn problem(problem: &Problem) -> Value {
     })
 }
 
-fn value(status: impl Serialize) -> Value {
+pub(super) fn value(status: impl Serialize) -> Value {
     serde_json::to_value(status).unwrap_or(Value::Null)
 }

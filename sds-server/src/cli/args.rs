@@ -52,6 +52,12 @@ pub enum Verb {
         /// Only what was sent and is not acknowledged; 1 if there is any
         #[arg(long)]
         not_acknowledged: bool,
+        /// Who does not hold NAME, at this version or a later one, and why; also who is away. 1 if anybody is missing
+        #[arg(long, value_name = "NAME[@VERSION]", conflicts_with = "not_acknowledged")]
+        not_holding: Option<String>,
+        /// With --not-holding: the client's word is enough, its counters need not prove it
+        #[arg(long, requires = "not_holding")]
+        acknowledged: bool,
         #[arg(short = 'o', long = "output", value_enum, default_value_t)]
         format: Format,
     },

@@ -62,7 +62,7 @@ fn keep_not_acknowledged(stream: &mut Value) -> bool {
     let Some(names) = stream.get_mut("names").and_then(Value::as_array_mut) else {
         return false;
     };
-    let settled = [Some("acknowledged"), Some("not_available")];
+    let settled = [Some("acknowledged"), Some("proved_applied"), Some("not_available")];
     names.retain(|name| !settled.contains(&name.get("state").and_then(Value::as_str)));
     !names.is_empty()
 }
@@ -74,8 +74,13 @@ fn rows(stream: &Value) -> Vec<Value> {
         let of_name = STREAM_COLUMNS.iter().filter_map(|key| Some((key, name?.get(key)?.clone())));
         let mut row: Map<String, Value> =
             of_stream.chain(of_name).map(|(key, value)| ((*key).to_owned(), value)).collect();
-        if let Some(reason) = row.get("nack").and_then(|nack| nack.get("reason")).cloned() {
-            row.insert("nack".to_owned(), reason);
+        if let Some(nack) = row.get("nack").and_then(in_words) {
+            row.insert("nack".to_owned(), nack.into());
+        }
+        // Without its counters nothing more than a client's word will ever be known.
+        let has_statistics = stream.get("statistics").and_then(Value::as_bool).unwrap_or_default();
+        if row.get("state").and_then(Value::as_str) == Some("acknowledged") && !has_statistics {
+            row.insert("state".to_owned(), "acknowledged only: no statistics sink".into());
         }
         Value::Object(row)
     };
@@ -83,6 +88,16 @@ fn rows(stream: &Value) -> Vec<Value> {
         Some(names) if !names.is_empty() => names.iter().map(|name| row(Some(name))).collect(),
         _ => vec![row(None)],
     }
+}
+
+/// A refusal: its class, what it means, and what to do.
+fn in_words(nack: &Value) -> Option<String> {
+    let kind = nack.get("reason")?.get("kind")?.as_str()?;
+    let of = |key: &str| nack.get("explained")?.get(key)?.as_str();
+    Some(match (of("meaning"), of("advice")) {
+        (Some(meaning), Some(advice)) => format!("{kind}: {meaning}; {advice}"),
+        _ => kind.to_owned(),
+    })
 }
 
 pub(super) fn bundle(client: &Client, format: BundleFormat, out: &mut Printer) -> Ended {

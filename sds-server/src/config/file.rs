@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attestors, Authority, Renewal};
+use super::{Attestors, Authority, Renewal, Roster};
 use crate::{endpoint, sds, telemetry, workload_api};
 
 /// More than any configuration has; a mistaken path to a device or an image ends here.
@@ -30,6 +30,8 @@ pub struct File {
     pub renewal: Renewal,
     /// Who is asked about callers.
     pub attestors: Attestors,
+    /// Who counts as a holder.
+    pub roster: Roster,
     /// What callers may take.
     pub limits: endpoint::Config,
     /// The door to the network, for callers with certificates.

@@ -78,6 +78,22 @@ impl Default for Renewal {
     }
 }
 
+/// Who counts as a holder, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Roster {
+    /// How long a client that was given no certificate, and only verifies those of others, counts after it was last
+    /// seen: a change of roots waits for it so long.
+    #[serde(with = "duration")]
+    pub verifier_lease: Duration,
+}
+
+impl Default for Roster {
+    fn default() -> Self {
+        Self { verifier_lease: Duration::from_secs(DAY) }
+    }
+}
+
 impl Authority {
     /// What does not fit together, as key and advice.
     pub(super) fn problems(&self, found: &mut Vec<(&'static str, String)>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
 
-use super::{Attestors, Authority, Environment, File, Renewal};
+use super::{Attestors, Authority, Environment, File, Renewal, Roster};
 use crate::{endpoint, sds, telemetry, workload_api};
 
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
@@ -40,6 +40,8 @@ pub struct Settings {
     pub renewal: Renewal,
     /// Who is asked about callers.
     pub attestors: Attestors,
+    /// Who counts as a holder.
+    pub roster: Roster,
     /// What callers may take.
     pub limits: endpoint::Config,
     /// The door to the network, for callers with certificates.
@@ -133,6 +135,7 @@ impl Settings {
                 authority: file.authority,
                 renewal: file.renewal,
                 attestors: file.attestors,
+                roster: file.roster,
                 limits: file.limits,
                 remote: file.remote,
                 sds: file.sds,
@@ -179,6 +182,17 @@ impl Settings {
     #[must_use]
     pub fn attestors(&self) -> spiffe_bridge::attest::Config {
         self.attestors.library()
+    }
+
+    /// What the library's roster is told.
+    #[must_use]
+    pub fn roster(&self) -> spiffe_bridge::roster::Config {
+        // Clocks that are late by the backdate are provided for: so long a certificate may be used after its end.
+        spiffe_bridge::roster::Config {
+            verifier_lease: self.roster.verifier_lease,
+            skew: self.authority.backdate,
+            ..Default::default()
+        }
     }
 
     /// The socket that the CLI asks.

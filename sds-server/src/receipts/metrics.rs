@@ -1,6 +1,7 @@
 //! What is counted of receipts.
 
 use metrics::counter;
+use spiffe_bridge::roster::Standing;
 
 /// Why a flush of statistics was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +10,6 @@ pub(super) enum Refused {
     Message,
     /// The process may not be heard: it is not the one that connected, or nothing is known of it.
     Session,
-    #[expect(dead_code, reason = "used when flushes are joined to their process")]
     /// The process flushes more often than it is listened to.
     Rate,
 }
@@ -28,4 +28,16 @@ impl Refused {
 /// A flush was taken.
 pub(super) fn taken() {
     counter!("countersign_receipts_total").increment(1);
+}
+
+/// A name of a client stands otherwise than before.
+pub(super) fn stands(standing: Standing) {
+    let standing = match standing {
+        Standing::Sent => "sent",
+        Standing::Refused => "refused",
+        Standing::Acknowledged => "acknowledged",
+        Standing::PossiblyApplied => "possibly_applied",
+        Standing::ProvedApplied => "proved_applied",
+    };
+    counter!("countersign_receipts_standings_total", "standing" => standing).increment(1);
 }

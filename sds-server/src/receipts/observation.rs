@@ -34,6 +34,11 @@ impl Owner {
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }
+
+    /// Its length in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// What Envoy counts of one secret.

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, Either};
 use spiffe_bridge::node::{Account, Session};
 use tonic::Status;
 
+use super::desk::Desk;
 use super::metrics::Refused;
 use super::observation::{self, Bounds, Observation};
 use crate::runtime::{BoxError, Wrap};
@@ -33,6 +34,7 @@ const UNFINISHED: usize = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct Receipts<S> {
     inner: S,
+    desk: Desk,
     room: Room,
     bounds: Bounds,
 }
@@ -40,8 +42,8 @@ pub struct Receipts<S> {
 impl<S> Receipts<S> {
     /// Takes receipts, and gives everything else to `inner`.
     #[must_use]
-    pub fn beside(inner: S) -> Self {
-        Self { inner, room: Room::new(UNFINISHED), bounds: Bounds::default() }
+    pub fn beside(inner: S, desk: Desk) -> Self {
+        Self { inner, desk, room: Room::new(UNFINISHED), bounds: Bounds::default() }
     }
 }
 
@@ -103,9 +105,9 @@ where
                 |response| response.map(|response| response.map(Either::Left));
             return self.inner.call(request).map(wrap).left_future();
         }
-        let (room, bounds) = (self.room.clone(), self.bounds);
+        let (desk, room, bounds) = (self.desk.clone(), self.room.clone(), self.bounds);
         let taken = async move {
-            let response = match take(request, &room, bounds).await {
+            let response = match take(request, &desk, &room, bounds).await {
                 Ok(()) => Reply::taken(),
                 Err((refused, status)) => {
                     refused.count();
@@ -120,7 +122,7 @@ where
 
 type Refusal = (Refused, Status);
 
-async fn take<B>(request: Request<B>, room: &Room, bounds: Bounds) -> Result<(), Refusal>
+async fn take<B>(request: Request<B>, desk: &Desk, room: &Room, bounds: Bounds) -> Result<(), Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -129,14 +131,17 @@ where
         let fault = Status::internal("the connection has no session: this is a fault of the server");
         return Err((Refused::Session, fault));
     };
+    let proxy = desk.admits(&session).map_err(of_desk)?;
     let late = |_| (Refused::Message, Status::deadline_exceeded(Unfinished::TooSlow.to_string()));
     let read = read(request.into_body(), session.caller().account(), room, bounds.message_bytes);
     let message = tokio::time::timeout(DEADLINE, read).await.map_err(late)??;
-    let observed = Observation::decode(&message, bounds).map_err(|error| {
-        tracing::warn!(caller = %session.caller().origin, %error, "statistics refused");
-        (Refused::Message, of_observation(&error))
-    })?;
-    drop(observed);
+    if let Some(proxy) = proxy {
+        let seen = Observation::decode(&message, bounds).map_err(|error| {
+            tracing::info!(caller = %session.caller().origin, %error, "statistics refused");
+            (Refused::Message, of_observation(&error))
+        })?;
+        desk.flushed(&proxy, &session, seen).map_err(of_desk)?;
+    }
     super::metrics::taken();
     Ok(())
 }
@@ -171,6 +176,14 @@ where
             None => return Err(refuse(Status::invalid_argument("the request ends within a message"))),
         }
     }
+}
+
+fn of_desk(refused: Refused) -> Refusal {
+    let status = match refused {
+        Refused::Rate => Status::resource_exhausted("statistics come too often: once a second is enough"),
+        _ => Status::permission_denied("the process that connected is not the one that reports"),
+    };
+    (refused, status)
 }
 
 fn of_observation(error: &observation::Error) -> Status {

@@ -1,191 +1,246 @@
 //! What one Envoy's statistics prove of the pushes that its process was sent. Pure; whoever holds it joins it to
 //! the process by the connection, and drops it with the process's last one.
+//!
+//! A flush counts only when it is settled: everything that was sent is answered, and the flush shows it. Between two
+//! settled flushes all pushes are judged together.
 
 use std::collections::BTreeMap;
 
-use super::judge::{Answer, Baseline, Contexts, Push, Verdict, judge, learn};
-use super::observation::{Observation, stat_name};
+use spiffe_bridge::identity::Version;
 
-/// Names that are kept for one process. An Envoy with more of them stays unproved in the rest.
-const NAMES: usize = 4096;
+use super::judge::{Contexts, Pushed, Verdict, Window, judge, owners};
+use super::observation::{Observation, stat_name};
+use super::xxh64::xxh64;
+use crate::sds::Told;
 
 /// The pushes to one process, and how far each is proved.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tracker {
-    latest: Option<Observation>,
-    /// By name, at most one each. Only one that was alone in here all its time can be counted.
-    in_flight: BTreeMap<Box<str>, InFlight>,
-    names: BTreeMap<Box<str>, Known>,
+    base: Option<Base>,
+    contexts: BTreeMap<Box<str>, Contexts>,
+    proved: BTreeMap<Box<str>, Known>,
+    unsettled: u32,
 }
 
-#[derive(Debug)]
-struct InFlight {
-    push: Push,
-    before: Baseline,
-    /// Refusals of the name before the push.
-    rejected: u64,
-    /// Another push came before this one was settled: whose rise it is cannot be told any more.
-    is_mixed: bool,
+/// Flushes in a row that a window is waited for to come out: a refusal that was superseded unheard, or a name that is in
+/// no statistics, would else keep everything unproved for ever. Then it is counted anew.
+const PATIENCE: u32 = 10;
+
+/// A settled flush, and where the streams stood then.
+#[derive(Debug, Default)]
+struct Base {
+    seen: Observation,
+    /// Secrets and counters in all, also those that are not kept.
+    size: (usize, usize),
+    /// By stream and name.
+    counts: BTreeMap<(u64, Box<str>), Count>,
+    is_beginning: bool,
 }
 
-#[derive(Debug)]
-struct Known {
-    version: Box<str>,
-    verdict: Verdict,
-    contexts: Contexts,
+/// The answers of one stream to one name.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    sends: u32,
+    nacks: u32,
+    acked: Option<Version>,
+}
+
+/// What is known of a name's version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// As it was sent.
+    pub version: Version,
+    /// Where it stands.
+    pub verdict: Verdict,
+    /// Whether the push has just told how many contexts there are: sent once more, it could be proved.
+    pub could_be_proved: bool,
+}
+
+/// Whether the server has seen all pushes that a process ever got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// From the first one on.
+    Whole,
+    /// It may have got some before.
+    Unknown,
 }
 
 impl Tracker {
-    /// A version was sent. The same one again is no change: Envoy builds no context for it.
-    pub fn sent(&mut self, name: &str, version: &str) {
-        let known = self.names.get(name);
-        if known.is_some_and(|known| &*known.version == version)
-            || (known.is_none() && self.names.len() >= NAMES)
-        {
+    /// Of a process whose life was seen so far.
+    #[must_use]
+    pub fn new(life: Life) -> Self {
+        let beginning = Base { is_beginning: true, ..Base::default() };
+        let base = (life == Life::Whole).then_some(beginning);
+        Self { base, contexts: BTreeMap::new(), proved: BTreeMap::new(), unsettled: 0 }
+    }
+
+    /// Whether `now` says the same as the last settled flush.
+    #[must_use]
+    pub fn has_seen(&self, now: &Observation) -> bool {
+        let same = |base: &Base| {
+            base.size == now.size()
+                && base.seen.secrets.iter().all(|(name, secret)| now.secrets.get(name) == Some(secret))
+                && base.seen.updates.iter().all(|(owner, count)| now.updates.get(owner) == Some(count))
+        };
+        self.base.as_ref().is_some_and(same)
+    }
+
+    /// Bytes that are kept of the last flush.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.base.as_ref().map_or(0, |base| base.seen.bytes())
+    }
+
+    /// Keeps nothing of the last flush: what comes next is not counted from it.
+    pub fn forget(&mut self) {
+        self.base = None;
+    }
+
+    /// A flush came, while the streams stood as `told` (sorted by name).
+    pub fn flushed(&mut self, mut now: Observation, told: &[Told]) {
+        let size = now.size();
+        now.retain(told.iter().map(|told| &*told.name));
+        if self.base.as_ref().is_some_and(|base| base.has_lost(told)) {
+            // What its streams were sent before they ended is not known: nothing can be counted over it.
+            self.base = None;
+        }
+        if told.iter().any(|told| told.is_claim) && self.base.as_ref().is_some_and(|base| base.is_beginning) {
+            self.base = None; // it holds something from before
+        }
+        if !is_settled(self.base.as_ref(), &now, told) {
+            self.unsettled += 1;
+            if self.unsettled >= PATIENCE {
+                (self.base, self.unsettled) = (None, 0);
+            }
             return;
         }
-        let contexts = known.map(|known| known.contexts.clone()).unwrap_or_default();
-        let known = Known { version: version.into(), verdict: Verdict::Sent, contexts: contexts.clone() };
-        self.names.insert(name.into(), known);
-        let is_mixed = !self.in_flight.is_empty();
-        for flight in self.in_flight.values_mut() {
-            flight.is_mixed = true;
-            // It proves nothing any more: one copy of a flush is kept, not one a name.
-            flight.before.observed = None;
+        self.unsettled = 0;
+        if let Some(base) = &self.base {
+            let pushed = base.pushed(&now, told);
+            let window = Window {
+                before: &base.seen,
+                now: &now,
+                pushed: &pushed,
+                contexts: &self.contexts,
+                is_whole_life: base.is_beginning,
+            };
+            let judged = judge(&window);
+            for (name, judgement) in judged {
+                let sent = told.iter().find(|told| told.name == name).map(|told| told.sent);
+                if let Some(version) = sent {
+                    let could_be_proved =
+                        judgement.verdict == Verdict::PossiblyApplied && judgement.learned.is_some();
+                    let known = Known { version, verdict: judgement.verdict, could_be_proved };
+                    self.proved.insert(name.clone(), known);
+                }
+                if let Some(contexts) = judgement.learned {
+                    self.contexts.insert(name, contexts);
+                }
+            }
         }
-        let push = Push { name: name.into(), version: version.into(), answer: Answer::Awaited };
-        let secret = self.latest.as_ref().and_then(|latest| latest.secrets.get(&*stat_name(name)));
-        let rejected = secret.map_or(0, |secret| secret.rejected);
-        let observed = if is_mixed { None } else { self.latest.clone() };
-        let flight = InFlight { push, before: Baseline { observed, contexts }, rejected, is_mixed };
-        self.in_flight.insert(name.into(), flight);
+        let is_wanted = |name: &str| told.iter().any(|told| *told.name == *name);
+        self.contexts.retain(|name, _| is_wanted(name));
+        self.proved.retain(|name, _| is_wanted(name));
+        let count = |told: &Told| Count { sends: told.sends, nacks: told.nacks, acked: told.acked };
+        let counts = told.iter().map(|told| ((told.stream, told.name.clone()), count(told))).collect();
+        self.base = Some(Base { seen: now, size, counts, is_beginning: false });
     }
 
-    /// The client answered a version. An answer to an older one is not looked at.
-    pub fn answered(&mut self, name: &str, version: &str, answer: Answer) {
-        let Some(known) = self.names.get_mut(name).filter(|known| &*known.version == version) else { return };
-        known.verdict = known.verdict.max(match answer {
-            Answer::Awaited => Verdict::Sent,
-            Answer::Acked => Verdict::Acknowledged,
-            Answer::Nacked => Verdict::Refused,
-        });
-        if let Some(flight) = self.in_flight.get_mut(name) {
-            flight.push.answer = answer;
-        }
-    }
-
-    /// A flush came. It settles the changes in flight that it was taken after, and no others: their rise would
-    /// be counted for the next push.
-    pub fn flushed(&mut self, now: Observation) {
-        let in_flight = std::mem::take(&mut self.in_flight);
-        let (settled, open) = in_flight.into_iter().partition(|(_, flight)| flight.is_settled_by(&now));
-        self.in_flight = open;
-        let settled: BTreeMap<_, _> = settled;
-        for flight in settled.values() {
-            self.settle(flight, &now);
-        }
-        self.latest = Some(now);
-    }
-
-    /// How far the newest version of `name` is proved; `None` if none was sent.
+    /// How far `version` of `name` is proved; `None` if nothing was judged of it.
     #[must_use]
-    pub fn verdict(&self, name: &str) -> Option<Verdict> {
-        self.names.get(name).map(|known| known.verdict)
-    }
-
-    fn settle(&mut self, flight: &InFlight, now: &Observation) {
-        let Some(known) = self.names.get_mut(&flight.push.name) else { return };
-        if !flight.is_mixed {
-            known.verdict = judge(&flight.before, now, &flight.push);
-            known.contexts = learn(&flight.before, now, &flight.push);
-        }
+    pub fn known(&self, name: &str, version: Version) -> Option<Known> {
+        self.proved.get(name).copied().filter(|known| known.version == version)
     }
 }
 
-impl InFlight {
-    /// `now` was taken after the client dealt with the push, and the answer is here too.
-    fn is_settled_by(&self, now: &Observation) -> bool {
-        let name = stat_name(&self.push.name);
-        let Some(secret) = now.secrets.get(&*name) else { return false };
-        match self.push.answer {
-            Answer::Awaited => false,
-            Answer::Acked => secret.version == Some(super::xxh64::xxh64(self.push.version.as_bytes())),
-            Answer::Nacked => secret.rejected > self.rejected,
+impl Base {
+    /// Whether a stream that was counted is gone.
+    fn has_lost(&self, told: &[Told]) -> bool {
+        let is_there =
+            |(stream, name): &(u64, Box<str>)| told.iter().any(|t| t.stream == *stream && t.name == *name);
+        !self.counts.keys().all(is_there)
+    }
+
+    /// New contents that were taken, and refusals, since this flush. What was superseded before its answer came was taken
+    /// too, unless the counter of refusals tells otherwise.
+    fn since(&self, told: &Told) -> (u64, u64) {
+        let before = self.counts.get(&(told.stream, told.name.clone())).copied().unwrap_or_default();
+        let nacks = told.nacks.wrapping_sub(before.nacks);
+        let taken = told.sends.wrapping_sub(before.sends).saturating_sub(nacks);
+        let is_same =
+            before.acked.is_some_and(|acked| Some(acked.hash) == told.acked.map(|acked| acked.hash));
+        // Asked for once more and sent once more: Envoy builds nothing for the same bytes.
+        let rounds = if taken == 1 && is_same { 0 } else { taken };
+        (u64::from(rounds), u64::from(nacks))
+    }
+
+    /// What happened to each name that is in the statistics since this flush.
+    fn pushed(&self, now: &Observation, told: &[Told]) -> BTreeMap<Box<str>, Pushed> {
+        let mut pushed: BTreeMap<Box<str>, Pushed> = BTreeMap::new();
+        for told in told.iter().filter(|told| now.secrets.contains_key(&*stat_name(&told.name))) {
+            let (rounds, nacks) = self.since(told);
+            pushed
+                .entry(told.name.clone())
+                .and_modify(|of| {
+                    // Each subscription has its own contexts: only where all got the same can they be counted.
+                    of.rounds = of.rounds.filter(|of_others| *of_others == rounds);
+                    of.refusals += nacks;
+                })
+                .or_insert(Pushed { rounds: Some(rounds), refusals: nacks });
         }
+        pushed.retain(|_, of| of.rounds != Some(0) || of.refusals > 0);
+        pushed
+    }
+}
+
+/// Whether all that was sent is answered, and `now` was taken after the client dealt with it: its rise would else be
+/// counted for the next push.
+fn is_settled(base: Option<&Base>, now: &Observation, told: &[Told]) -> bool {
+    // The answer to the newest is the last: the client deals with them in turn.
+    if told.iter().any(|told| told.answer.is_none()) {
+        return false;
+    }
+    told.chunk_by(|a, b| a.name == b.name).all(|of_name| {
+        let Some(first) = of_name.first() else { return true };
+        let Some(secret) = now.secrets.get(&*stat_name(&first.name)) else {
+            // Not in the statistics at all: of those that go to no listener. If it should be, it is settled later.
+            return base.is_none_or(|base| !base.is_beginning) || first.sends == 0;
+        };
+        let shows = |told: &Told| {
+            told.acked.is_none_or(|acked| secret.version == Some(xxh64(acked.to_string().as_bytes())))
+        };
+        let refused: u64 = of_name.iter().map(|told| base.map_or(0, |base| base.since(told).1)).sum();
+        let counted = base.is_none_or(|base| {
+            let before = base.seen.secrets.get(&*stat_name(&first.name)).map_or(0, |secret| secret.rejected);
+            secret.rejected.checked_sub(before) == Some(refused)
+        });
+        // Several subscriptions share one gauge: it shows one of them.
+        counted && of_name.iter().any(shows)
+    })
+}
+
+impl Observation {
+    /// Keeps what is of `names`, and of who uses them.
+    fn retain<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let names: std::collections::BTreeSet<String> = names.map(stat_name).collect();
+        self.secrets.retain(|name, _| names.contains(&**name));
+        let used = owners(self, names.iter().map(String::as_str));
+        self.updates.retain(|owner, _| used.contains(owner));
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (self.secrets.len(), self.updates.len())
+    }
+
+    /// About how many bytes it takes.
+    fn bytes(&self) -> usize {
+        let users = |secret: &super::observation::Secret| {
+            secret.users.iter().map(|owner| owner.len() + 32).sum::<usize>()
+        };
+        let secrets: usize = self.secrets.iter().map(|(name, secret)| name.len() + 64 + users(secret)).sum();
+        secrets + self.updates.keys().map(|owner| owner.len() + 40).sum::<usize>()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::receipts::observation::{Owner, Secret};
-    use crate::receipts::xxh64::xxh64;
-
-    fn flush(version: &str, rejected: u64, updates: u64) -> Observation {
-        let owner = Owner::new("listener.in");
-        let users = [owner.clone()].into();
-        let secret = Secret { version: Some(xxh64(version.as_bytes())), rejected, users };
-        Observation { secrets: [("web".into(), secret)].into(), updates: [(owner, updates)].into() }
-    }
-
-    fn push(tracker: &mut Tracker, version: &str, answer: Answer) {
-        tracker.sent("web", version);
-        tracker.answered("web", version, answer);
-    }
-
-    /// Contexts are learned by `2-b`, which has a flush before it.
-    fn learned() -> Tracker {
-        let mut tracker = Tracker::default();
-        push(&mut tracker, "1-a", Answer::Acked);
-        tracker.flushed(flush("1-a", 0, 2));
-        assert_eq!(tracker.verdict("web"), Some(Verdict::Acknowledged), "no flush from before");
-        push(&mut tracker, "2-b", Answer::Acked);
-        tracker.flushed(flush("2-b", 0, 4));
-        assert_eq!(tracker.verdict("web"), Some(Verdict::PossiblyApplied), "how many is not known");
-        tracker
-    }
-
-    #[test]
-    fn a_push_after_one_that_was_counted_is_proved() {
-        let mut tracker = learned();
-        push(&mut tracker, "3-c", Answer::Acked);
-        tracker.flushed(flush("2-b", 0, 4));
-        assert_eq!(tracker.verdict("web"), Some(Verdict::Acknowledged), "a flush from before the push");
-        tracker.flushed(flush("3-c", 0, 6));
-        assert_eq!(tracker.verdict("web"), Some(Verdict::Proved));
-    }
-
-    #[test]
-    fn two_changes_at_once_prove_neither() {
-        let mut tracker = learned();
-        push(&mut tracker, "3-c", Answer::Acked);
-        push(&mut tracker, "4-d", Answer::Acked);
-        tracker.flushed(flush("4-d", 0, 6));
-        assert_eq!(tracker.verdict("web"), Some(Verdict::Acknowledged));
-        push(&mut tracker, "5-e", Answer::Acked);
-        tracker.flushed(flush("5-e", 0, 8));
-        assert_eq!(tracker.verdict("web"), Some(Verdict::Proved), "the next one alone is counted again");
-    }
-
-    /// What is still open of the first may switch a context after the second is settled.
-    #[test]
-    fn a_change_that_stays_open_spoils_the_next() {
-        let mut tracker = learned();
-        tracker.sent("roots", "1-r");
-        push(&mut tracker, "3-c", Answer::Acked);
-        tracker.flushed(flush("3-c", 0, 5));
-        push(&mut tracker, "4-d", Answer::Acked);
-        tracker.flushed(flush("4-d", 0, 7));
-        assert_eq!(tracker.verdict("web"), Some(Verdict::Acknowledged));
-    }
-
-    #[test]
-    fn a_refusal_that_one_context_escaped_is_possibly_applied() {
-        let mut tracker = learned();
-        push(&mut tracker, "3-c", Answer::Nacked);
-        tracker.flushed(flush("2-b", 0, 4));
-        assert_eq!(tracker.verdict("web"), Some(Verdict::Refused), "said, not flushed yet");
-        tracker.flushed(flush("2-b", 1, 5));
-        assert_eq!(tracker.verdict("web"), Some(Verdict::PossiblyApplied));
-    }
-}
+mod tests;

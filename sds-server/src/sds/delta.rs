@@ -58,14 +58,17 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
 pub fn encode(response: &Response) -> Frame {
     let mut buf = BytesMut::with_capacity(256);
     frame::begin(&mut buf);
-    put_str(4, TYPE_URL, &mut buf);
     match response {
         Response::Removed { nonce, names } => {
+            put_str(4, TYPE_URL, &mut buf);
             put_str(5, &nonce.to_string(), &mut buf);
             names.iter().for_each(|name| put_str(6, name, &mut buf));
             frame::end(buf, None)
         }
         Response::Secret { nonce, resource } => {
+            // What Envoy's `sds.<name>.version` is the hash of: by it a flush tells that the push was dealt with.
+            put_str(1, resource.version_text(), &mut buf);
+            put_str(4, TYPE_URL, &mut buf);
             put_str(5, &nonce.to_string(), &mut buf);
             let any = resource.expose_any();
             let mut inner = BytesMut::with_capacity(64 + resource.name().len());

@@ -20,6 +20,7 @@ use super::frame::Frame as Piece;
 use super::limits::Limits;
 use super::names::MAX_NAME_BYTES;
 use super::partial::Place;
+use super::proxy::Proxies;
 use super::request::{Names, Refusal};
 use super::secret::{Lookup, Resource, TYPE_URL, look_up};
 use super::service::GRPC;
@@ -87,13 +88,15 @@ pub(super) async fn answer<B>(
     session: Session,
     place: Place,
     limits: Limits,
+    proxies: Proxies,
     now: Timestamp,
 ) -> Response<Whole>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let answered = tokio::time::timeout(DEADLINE, ask(form, body, session, place, &limits, now)).await;
+    let answered =
+        tokio::time::timeout(DEADLINE, ask(form, body, session, place, &limits, &proxies, now)).await;
     let late = || Err(Status::deadline_exceeded("the first SVID is still being signed: ask again"));
     match (answered.unwrap_or_else(|_| late()), form) {
         (Ok(response), _) => response,
@@ -108,6 +111,7 @@ async fn ask<B>(
     session: Session,
     place: Place,
     limits: &Limits,
+    proxies: &Proxies,
     now: Timestamp,
 ) -> Result<Response<Whole>, Status>
 where
@@ -131,6 +135,7 @@ where
         // "Not yours" and "no such name" are one answer (invariant 7).
         return Err(Status::not_found("no secret of these names is available to this caller"));
     };
+    proxies.fetched(&session, &found, &update, now);
     Ok(match form {
         Form::Grpc => grpc(&version, &found),
         Form::Rest if question.version == version => rest::unchanged(),

@@ -3,6 +3,10 @@
 //! The text can hold the private key: on a broken proto constraint Envoy prints the whole secret
 //! (envoy-sds.md §0.4). So it is matched against known phrases and dropped; what is stored are our constants.
 
+mod explained;
+
+pub use explained::Explained;
+
 /// Why a client refused a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

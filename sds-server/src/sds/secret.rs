@@ -197,6 +197,13 @@ fn of_token(svid: &TokenSvid, name: &str, now: Timestamp) -> Made {
     })
 }
 
+/// What a secret that is not of an SVID becomes under `name`, if it may be sent.
+pub(super) fn made_of(secret: Secret, name: &str, revision: Revision, now: Timestamp) -> Made {
+    let checked = judge(secret, name, Against { bundle: None, now });
+    let checked = checked.inspect_err(|error| report(name, *error))?;
+    encode(&checked, revision).fit(now)
+}
+
 impl Derived {
     /// The secret of `name` out of `memo`, made by `content` if it is not there and judged by `against`.
     pub(super) fn of(

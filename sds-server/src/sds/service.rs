@@ -109,7 +109,7 @@ impl SdsService {
         let engine =
             |id: u64| Subscription::new(protocol, limits, self.salt.wrapping_add(id << 8)).within(scope);
         let now = self.env.clock.now();
-        let Some(stream) = self.streams.open(limits.streams, session.caller(), now, engine) else {
+        let Some(stream) = self.streams.open(limits.streams, &session, now, engine) else {
             let text =
                 format!("{} streams, or half of them by this caller, are open already", limits.streams);
             return Err((RefusedFor::Streams, Status::resource_exhausted(text).into_http()));
@@ -188,7 +188,8 @@ where
         match self.room_for(&request) {
             Ok((session, place)) => {
                 let (limits, now) = (self.env.limits, self.env.clock.now());
-                let answer = fetch::answer(form, request.into_body(), session, place, limits, now);
+                let proxies = self.streams.proxies().clone();
+                let answer = fetch::answer(form, request.into_body(), session, place, limits, proxies, now);
                 answer.map(|response| Ok(response.map(Either::Right))).boxed().right_future()
             }
             Err((reason, response)) => {

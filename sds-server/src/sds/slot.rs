@@ -57,11 +57,25 @@ pub(super) struct Slot {
     pub(super) withheld: Option<CheckError>,
     // Boxed: rare, and ten thousand streams have the room for it.
     pub(super) nacked: Option<Box<Nacked>>,
+    /// Secrets sent, acknowledged and refused, on this stream.
+    pub(super) sends: u32,
+    pub(super) acks: u32,
+    pub(super) nacks: u32,
 }
 
 impl Slot {
     pub(super) fn new(name: Box<str>) -> Self {
-        Self { name, due: Due::Now, sent: None, acked: None, withheld: None, nacked: None }
+        Self {
+            name,
+            due: Due::Now,
+            sent: None,
+            acked: None,
+            withheld: None,
+            nacked: None,
+            sends: 0,
+            acks: 0,
+            nacks: 0,
+        }
     }
 
     /// Whether `resource` is to be sent.
@@ -93,6 +107,7 @@ impl Slot {
 
     pub(super) fn send(&mut self, version: Version, nonce: u64, at: Timestamp) {
         self.due = Due::OnChange;
+        self.sends = self.sends.wrapping_add(1);
         self.sent = Some(Sent { version, nonce, at, answered: false });
     }
 
@@ -110,8 +125,14 @@ impl Slot {
         sent.answered = true;
         let (version, took) = (sent.version, now.since(sent.at));
         match error {
-            Some(reason) => self.nacked = Some(Box::new(Nacked { version, at: now, reason })),
-            None => self.acked = Some(Acked { version, at: now, took }),
+            Some(reason) => {
+                self.nacks = self.nacks.wrapping_add(1);
+                self.nacked = Some(Box::new(Nacked { version, at: now, reason }));
+            }
+            None => {
+                self.acks = self.acks.wrapping_add(1);
+                self.acked = Some(Acked { version, at: now, took });
+            }
         }
         Some(took)
     }

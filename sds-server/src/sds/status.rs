@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::Version;
-use spiffe_bridge::node::{Account, Caller, Origin};
+use spiffe_bridge::node::{Account, Caller, Origin, Session};
+use spiffe_bridge::roster::{NameRow, Standing};
 
-use super::nack::Reason;
+use super::nack::{Explained, Reason};
+use super::proxy::{Proxies, Proxy};
 use super::request::Protocol;
 use super::slot::Slot;
 use super::subscription::Subscription;
@@ -33,6 +35,11 @@ pub struct StreamStatus {
     /// What a remote caller's certificate is known by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// Who the roster knows the caller by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// Whether the caller tells its counters: else nothing of it is ever proved.
+    pub statistics: bool,
     /// How it speaks.
     pub protocol: Protocol,
     /// What it says of itself: node id.
@@ -55,6 +62,10 @@ pub enum NameState {
     Acknowledged,
     /// The client refused the version.
     Refused,
+    /// Some of its places use it and some do not, or it cannot be told.
+    PossiblyApplied,
+    /// Its counters prove that it uses the version everywhere.
+    ProvedApplied,
     /// Nothing to send.
     NotAvailable,
     /// There is something, but it would do harm.
@@ -93,6 +104,8 @@ pub struct NackStatus {
     pub version: Version,
     /// Why, scrubbed.
     pub reason: Reason,
+    /// What that means, and what to do.
+    pub explained: Explained,
 }
 
 /// All live streams. Cheap to clone.
@@ -101,6 +114,7 @@ pub struct StreamRegistry(Arc<Registry>);
 
 #[derive(Debug, Default)]
 struct Registry {
+    proxies: Proxies,
     live: Mutex<Live>,
     opened: AtomicU64,
 }
@@ -119,9 +133,23 @@ pub(super) struct LiveStream {
     since: Timestamp,
     engine: Mutex<Subscription>,
     registry: Arc<Registry>,
+    pub(super) session: Session,
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl StreamRegistry {
+    /// A registry that enters the streams of each client with it.
+    #[must_use]
+    pub fn of(proxies: Proxies) -> Self {
+        Self(Arc::new(Registry { proxies, ..Registry::default() }))
+    }
+
+    /// The clients.
+    #[must_use]
+    pub fn proxies(&self) -> &Proxies {
+        &self.0.proxies
+    }
+
     /// How many streams are open.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -155,10 +183,12 @@ impl StreamRegistry {
     pub(super) fn open(
         &self,
         max: usize,
-        caller: &Arc<Caller>,
+        session: &Session,
         now: Timestamp,
         engine: impl FnOnce(u64) -> Subscription,
     ) -> Option<Arc<LiveStream>> {
+        let caller = session.caller();
+        let proxy = self.0.proxies.of(session);
         let mut live = self.0.live();
         let account = caller.account();
         let of_account = live.by_account.get(&account).copied().unwrap_or_default();
@@ -171,10 +201,16 @@ impl StreamRegistry {
             id,
             caller: caller.clone(),
             since: now,
-            engine: Mutex::new(engine(id)),
+            engine: Mutex::new(engine(id).of(proxy.clone())),
             registry: self.0.clone(),
+            session: session.clone(),
+            proxy,
         });
         live.streams.insert(id, Arc::downgrade(&stream));
+        drop(live);
+        if let Some(proxy) = &stream.proxy {
+            proxy.enter(&stream);
+        }
         Some(stream)
     }
 }
@@ -203,6 +239,8 @@ impl LiveStream {
             uid: self.caller.uid(),
             address,
             certificate,
+            holder: self.session.holder().map(ToString::to_string),
+            statistics: false,
             protocol: engine.protocol(),
             node: engine.node().map(|node| node.id.to_string()),
             cluster: engine.node().map(|node| node.cluster.to_string()),
@@ -214,6 +252,10 @@ impl LiveStream {
 
 impl Drop for LiveStream {
     fn drop(&mut self) {
+        if let Some(proxy) = &self.proxy {
+            proxy.left(self.id, &self.engine());
+            proxy.touch(); // it may have been the last
+        }
         let mut live = self.registry.live();
         live.streams.remove(&self.id);
         let account = self.caller.account();
@@ -227,6 +269,20 @@ impl Drop for LiveStream {
 }
 
 impl NameStatus {
+    /// Takes over what the roster knows beyond the client's word, if it is of the version that this stream sent last.
+    pub fn prove(&mut self, row: &NameRow) {
+        if self.version.map(|version| version.revision) != Some(row.version.revision) {
+            return;
+        }
+        self.state = match (self.state, row.standing) {
+            (NameState::Acknowledged, Standing::ProvedApplied) => NameState::ProvedApplied,
+            (NameState::Acknowledged | NameState::Refused, Standing::PossiblyApplied) => {
+                NameState::PossiblyApplied
+            }
+            (state, _) => state,
+        };
+    }
+
     fn of(slot: &Slot) -> Self {
         let version = slot.sent.as_ref().map(|sent| sent.version);
         let (acked, nacked) = (slot.acked.as_ref(), slot.nacked.as_deref());
@@ -250,6 +306,7 @@ impl NameStatus {
                 at: nacked.at,
                 version: nacked.version,
                 reason: nacked.reason,
+                explained: nacked.reason.kind.explained(),
             }),
         }
     }
@@ -272,9 +329,9 @@ mod tests {
     fn one_user_cannot_take_all_streams() {
         let registry = StreamRegistry::default();
         let open = |uid| {
-            let caller = Arc::new(Caller::local(1, 1, uid, 1));
+            let (_, session) = Session::channel(Caller::local(1, 1, uid, 1));
             let engine = |id| Subscription::new(Protocol::Sotw, &Limits::default(), id);
-            registry.open(4, &caller, Timestamp::from_unix_seconds(0), engine)
+            registry.open(4, &session, Timestamp::from_unix_seconds(0), engine)
         };
         let (first, second) = (open(1), open(1));
         assert!(first.is_some() && open(1).is_none());

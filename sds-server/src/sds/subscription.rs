@@ -13,8 +13,10 @@ use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::WorkloadUpdate;
 use spiffe_bridge::node::Want;
 
+use super::check::CheckError;
 use super::limits::Limits;
 use super::names::{MAX_NAME_BYTES, Name};
+use super::proxy::Proxy;
 use super::request::{Heard, MAX_NODE_BYTES, Names, Node, Nonce, Protocol, Refusal, Request, Scope};
 use super::secret::{Lookup, Resource, TYPE_URL, look_up};
 use super::slot::{Due, Slot};
@@ -67,6 +69,7 @@ pub struct Subscription {
     /// What the slots were compared with; weak, so that a stream which nobody reads keeps no old key alive.
     seen: Weak<WorkloadUpdate>,
     held: u64,
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl Subscription {
@@ -88,6 +91,7 @@ impl Subscription {
             unseen: 0,
             seen: Weak::new(),
             held: 0,
+            proxy: None,
         }
     }
 
@@ -95,6 +99,12 @@ impl Subscription {
     #[must_use]
     pub fn within(self, scope: Scope) -> Self {
         Self { scope, ..self }
+    }
+
+    /// The same as one of the streams of `proxy`.
+    #[must_use]
+    pub(super) fn of(self, proxy: Option<Arc<Proxy>>) -> Self {
+        Self { proxy, ..self }
     }
 
     /// Takes in what the client says.
@@ -172,7 +182,13 @@ impl Subscription {
             let count = self.issued + 1;
             let at = if self.cursor < self.slots.len() { self.cursor } else { 0 };
             let Some(slot) = self.slots.get_mut(at) else { break };
-            let found = look_up(update, &slot.name, now);
+            let found = match (look_up(update, &slot.name, now), &self.proxy) {
+                // What it refused on whatever stream is bad for it, for good.
+                (Lookup::Available(resource), Some(proxy)) => proxy
+                    .fitted(resource, now)
+                    .map_or(Lookup::Withheld(CheckError::RefusedBefore), Lookup::Available),
+                (found, _) => found,
+            };
             slot.withheld = match &found {
                 Lookup::Withheld(error) => Some(*error),
                 _ => None,
@@ -181,11 +197,13 @@ impl Subscription {
                 Lookup::Available(resource) => {
                     if slot.holds(&resource, now) {
                         self.held += 1;
+                        touch(self.proxy.as_ref());
                     } else if slot.wants(&resource) {
                         if !gone.is_empty() {
                             break; // first what is gone; this slot is looked at again
                         }
                         slot.send(resource.version(), count, now);
+                        touch(self.proxy.as_ref());
                         self.step(at);
                         return Some(Response::Secret { nonce: self.nonce(), resource });
                     }
@@ -230,6 +248,11 @@ impl Subscription {
         self.held
     }
 
+    /// What the caller may have, as it was last compared with what the client was sent.
+    pub(super) fn seen(&self) -> Option<Arc<WorkloadUpdate>> {
+        self.seen.upgrade()
+    }
+
     pub(super) fn slots(&self) -> &[Slot] {
         &self.slots
     }
@@ -244,7 +267,7 @@ impl Subscription {
         self.unseen -= 1;
     }
 
-    fn look_again(&mut self) {
+    pub(super) fn look_again(&mut self) {
         self.unseen = self.slots.len();
     }
 
@@ -276,8 +299,17 @@ impl Subscription {
         let of_slot = |slot: &&mut Slot| slot.sent.as_ref().is_some_and(|sent| sent.nonce == count);
         match (self.slots.iter_mut().find(of_slot), error) {
             (Some(slot), error) => match (slot.answer(error, now), error) {
-                (Some(_), Some(reason)) => Heard::Nacked(reason.kind),
-                (Some(took), None) => Heard::Acked(took),
+                (Some(_), Some(reason)) => {
+                    if let (Some(proxy), Some(nacked)) = (&self.proxy, &slot.nacked) {
+                        proxy.refused(&slot.name, nacked.version, reason, now);
+                    }
+                    touch(self.proxy.as_ref());
+                    Heard::Nacked(reason.kind)
+                }
+                (Some(took), None) => {
+                    touch(self.proxy.as_ref());
+                    Heard::Acked(took)
+                }
                 (None, _) => Heard::Repeated,
             },
             // Of a name that has gone since, or of a list of what is not available.
@@ -386,6 +418,12 @@ impl Subscription {
         let count = fits.count().max(1).min(names.len());
         self.unheld = names.split_off(count);
         (!names.is_empty()).then_some(names)
+    }
+}
+
+fn touch(proxy: Option<&Arc<Proxy>>) {
+    if let Some(proxy) = proxy {
+        proxy.touch();
     }
 }
 

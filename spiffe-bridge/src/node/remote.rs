@@ -10,6 +10,7 @@ use super::session::{EndReason, SessionState, Sessions};
 use crate::attest::{RemoteError, RemotePeer, RemoteTrust};
 use crate::clock::{Clock, Timestamp};
 use crate::registration::Needs;
+use crate::roster::HolderKey;
 
 /// The task of one remote connection: it ends with its certificate, the trust in it, the connection, or the server.
 pub struct RemoteTask {
@@ -30,6 +31,7 @@ impl RemoteTask {
         sessions: Sessions,
         clock: Clock,
     ) -> Self {
+        sessions.held_by(HolderKey::Remote(peer.name().clone()));
         Self { peer: Arc::new(peer), trust, node, sessions, clock }
     }
 

@@ -128,10 +128,23 @@ impl Roster {
         names.map(|(name, row)| (name.clone(), row.clone())).collect()
     }
 
+    /// Whether a member tells its counters.
+    #[must_use]
+    pub fn has_statistics(&self, holder: &HolderKey) -> bool {
+        self.book().members.get(holder).is_some_and(|member| member.statistics)
+    }
+
     /// Whether the holder is a member.
     #[must_use]
     pub fn knows(&self, holder: &HolderKey) -> bool {
         self.book().members.contains_key(holder)
+    }
+
+    /// Whether nobody can hold anything of whom it knows nothing.
+    #[must_use]
+    pub fn has_all(&self) -> bool {
+        let book = self.book();
+        book.unaccounted_until.is_none() && book.turned_away == 0
     }
 
     /// Who does not hold the `wanted` version of `name`, also of those who are away.

@@ -1,143 +1,147 @@
-use proptest::prelude::*;
-
 use super::*;
-use crate::receipts::observation::{Bounds, Error, Secret};
-use crate::receipts::otlp;
+use crate::receipts::observation::Secret;
 
-const LISTENER: &str = "listener.in";
+const IN: &str = "listener.in";
+const OUT: &str = "cluster.out";
 
-fn seen(version: &str, rejected: u64, updates: &[(&str, u64)]) -> Observation {
-    let users = updates.iter().map(|(owner, _)| Owner::new(owner)).collect();
-    let secret = Secret { version: Some(xxh64(version.as_bytes())), rejected, users };
-    let updates = updates.iter().map(|(owner, count)| (Owner::new(owner), *count)).collect();
-    Observation { secrets: [("web".into(), secret)].into(), updates }
-}
-
-fn push(answer: Answer) -> Push {
-    Push { name: "web".into(), version: "2-b".into(), answer }
-}
-
-fn baseline(observed: Observation, contexts: &[(&str, u64)]) -> Baseline {
-    let contexts = contexts.iter().map(|(owner, count)| (Owner::new(owner), *count)).collect();
-    Baseline { observed: Some(observed), contexts }
-}
-
-#[test]
-fn every_row() {
-    use Answer::{Acked, Awaited, Nacked};
-    let before = baseline(seen("1-a", 1, &[(LISTENER, 4)]), &[(LISTENER, 2)]);
-    let rows = [
-        ("good push", Acked, seen("2-b", 1, &[(LISTENER, 6)]), Verdict::Proved),
-        ("flushed before its answer", Awaited, seen("2-b", 1, &[(LISTENER, 6)]), Verdict::Sent),
-        ("not flushed yet", Acked, seen("1-a", 1, &[(LISTENER, 4)]), Verdict::Acknowledged),
-        ("NACK", Nacked, seen("1-a", 2, &[(LISTENER, 4)]), Verdict::Refused),
-        ("NACK, version moved", Nacked, seen("2-b", 2, &[(LISTENER, 4)]), Verdict::Refused),
-        ("NACK, one context switched", Nacked, seen("1-a", 2, &[(LISTENER, 5)]), Verdict::PossiblyApplied),
-        ("rejected, though ACKed", Acked, seen("2-b", 2, &[(LISTENER, 4)]), Verdict::Refused),
-        ("same bytes again", Acked, seen("2-b", 1, &[(LISTENER, 4)]), Verdict::Acknowledged),
-        ("smaller rise", Acked, seen("2-b", 1, &[(LISTENER, 5)]), Verdict::PossiblyApplied),
-        ("greater rise", Acked, seen("2-b", 1, &[(LISTENER, 7)]), Verdict::PossiblyApplied),
-        ("another's version", Acked, seen("3-c", 1, &[(LISTENER, 6)]), Verdict::Acknowledged),
-        ("new user", Acked, seen("2-b", 1, &[(LISTENER, 6), ("cluster.up", 1)]), Verdict::PossiblyApplied),
-        ("0 of 0", Acked, seen("2-b", 1, &[]), Verdict::Acknowledged),
-        ("no statistics", Acked, Observation::default(), Verdict::Acknowledged),
-        ("counter went back", Acked, seen("2-b", 1, &[(LISTENER, 2)]), Verdict::Acknowledged),
-    ];
-    for (row, answer, now, verdict) in rows {
-        assert_eq!(judge(&before, &now, &push(answer)), verdict, "{row}");
+/// Names with their users, and counters.
+fn seen(users: &[(&str, &[&str])], updates: &[(&str, u64)]) -> Observation {
+    let secret = |users: &[&str]| Secret {
+        users: users.iter().map(|owner| Owner::new(owner)).collect(),
+        ..Secret::default()
+    };
+    Observation {
+        secrets: users.iter().map(|(name, users)| ((*name).into(), secret(users))).collect(),
+        updates: updates.iter().map(|(owner, n)| (Owner::new(owner), *n)).collect(),
     }
 }
 
-#[test]
-fn nothing_is_proved_right_after_a_start() {
-    let now = seen("2-b", 0, &[(LISTENER, 2)]);
-    assert_eq!(judge(&Baseline::default(), &now, &push(Answer::Acked)), Verdict::Acknowledged);
+const BOTH: &[(&str, &[&str])] = &[("web", &[IN, OUT]), ("roots", &[IN, OUT])];
+
+fn pushed(names: &[(&str, u64, u64)]) -> BTreeMap<Box<str>, Pushed> {
+    let of = |(name, rounds, refusals): &(&str, u64, u64)| {
+        ((*name).into(), Pushed { rounds: Some(*rounds), refusals: *refusals })
+    };
+    names.iter().map(of).collect()
+}
+
+fn contexts(of: &[(&str, &[(&str, u64)])]) -> BTreeMap<Box<str>, Contexts> {
+    let contexts = |list: &[(&str, u64)]| list.iter().map(|(owner, n)| (Owner::new(owner), *n)).collect();
+    of.iter().map(|(name, list)| ((*name).into(), contexts(list))).collect()
+}
+
+const ONE_EACH: &[(&str, &[(&str, u64)])] = &[("web", &[(IN, 1), (OUT, 1)]), ("roots", &[(IN, 1), (OUT, 1)])];
+
+fn check(
+    rise: [u64; 2],
+    names: &[(&str, u64, u64)],
+    known: &[(&str, &[(&str, u64)])],
+    expected: &[(&str, Verdict)],
+) {
+    let before = seen(BOTH, &[(IN, 10), (OUT, 20)]);
+    let now = seen(BOTH, &[(IN, 10 + rise[0]), (OUT, 20 + rise[1])]);
+    let (pushed, contexts) = (pushed(names), contexts(known));
+    let window =
+        Window { before: &before, now: &now, pushed: &pushed, contexts: &contexts, is_whole_life: false };
+    let verdicts: Vec<_> = judge(&window).into_iter().map(|(name, j)| (name, j.verdict)).collect();
+    let expected: Vec<_> = expected.iter().map(|(name, verdict)| (Box::from(*name), *verdict)).collect();
+    assert_eq!(verdicts, expected, "{rise:?} {names:?}");
 }
 
 #[test]
-fn one_of_two_listeners_lags() {
-    let before = baseline(
-        seen("1-a", 0, &[("listener.a", 1), ("listener.b", 1)]),
-        &[("listener.a", 1), ("listener.b", 1)],
+fn a_push_is_proved_when_every_context_of_every_user_took_it() {
+    check([1, 1], &[("web", 1, 0)], ONE_EACH, &[("web", Verdict::Proved)]);
+    check([3, 3], &[("web", 3, 0)], ONE_EACH, &[("web", Verdict::Proved)]);
+    check([2, 2], &[("web", 3, 0)], ONE_EACH, &[("web", Verdict::PossiblyApplied)]);
+    check([1, 0], &[("web", 1, 0)], ONE_EACH, &[("web", Verdict::PossiblyApplied)]);
+}
+
+#[test]
+fn the_same_bytes_again_are_acknowledged_and_prove_nothing() {
+    check([0, 0], &[("web", 1, 0)], ONE_EACH, &[("web", Verdict::Acknowledged)]);
+}
+
+#[test]
+fn a_refusal_that_some_context_escaped_is_possibly_applied() {
+    check([0, 0], &[("web", 0, 1)], ONE_EACH, &[("web", Verdict::Refused)]);
+    check([1, 0], &[("web", 0, 1)], ONE_EACH, &[("web", Verdict::PossiblyApplied)]);
+}
+
+#[test]
+fn several_changes_are_proved_by_their_sum() {
+    let both = &[("roots", Verdict::Proved), ("web", Verdict::Proved)];
+    check([2, 2], &[("web", 1, 0), ("roots", 1, 0)], ONE_EACH, both);
+    let neither = &[("roots", Verdict::PossiblyApplied), ("web", Verdict::PossiblyApplied)];
+    check([1, 2], &[("web", 1, 0), ("roots", 1, 0)], ONE_EACH, neither);
+    // One that is refused hides what the other did.
+    check([1, 1], &[("web", 0, 1), ("roots", 1, 0)], ONE_EACH, neither);
+}
+
+#[test]
+fn the_first_push_tells_how_many_contexts_there_are() {
+    let before = seen(BOTH, &[(IN, 10), (OUT, 20)]);
+    let now = seen(BOTH, &[(IN, 13), (OUT, 21)]);
+    let (pushed, none) = (pushed(&[("web", 1, 0)]), BTreeMap::new());
+    let window =
+        Window { before: &before, now: &now, pushed: &pushed, contexts: &none, is_whole_life: false };
+    let judged = &judge(&window)["web"];
+    assert_eq!(judged.verdict, Verdict::PossiblyApplied);
+    assert_eq!(judged.learned, Some([(Owner::new(IN), 3), (Owner::new(OUT), 1)].into()));
+    // Of several that are not known each must have one, or nothing is learned.
+    check(
+        [2, 2],
+        &[("web", 1, 0), ("roots", 1, 0)],
+        &[],
+        &[("roots", Verdict::PossiblyApplied), ("web", Verdict::PossiblyApplied)],
     );
-    let now = seen("2-b", 0, &[("listener.a", 2), ("listener.b", 1)]);
-    assert_eq!(judge(&before, &now, &push(Answer::Acked)), Verdict::PossiblyApplied);
+}
+
+#[test]
+fn from_its_first_push_on_a_process_hides_nothing() {
+    let judged = |rise: u64| {
+        let before = Observation::default();
+        let now = seen(BOTH, &[(IN, rise), (OUT, 2)]);
+        let (pushed, none) = (pushed(&[("web", 1, 0), ("roots", 1, 0)]), BTreeMap::new());
+        let window =
+            Window { before: &before, now: &now, pushed: &pushed, contexts: &none, is_whole_life: true };
+        let judged = judge(&window);
+        (judged["web"].clone(), judged["roots"].verdict)
+    };
+    let (web, roots) = judged(2);
+    assert_eq!((web.verdict, roots), (Verdict::Proved, Verdict::Proved));
+    assert_eq!(web.learned, Some([(Owner::new(IN), 1), (Owner::new(OUT), 1)].into()));
+    let (web, roots) = judged(3);
+    assert_eq!((web.verdict, roots), (Verdict::PossiblyApplied, Verdict::PossiblyApplied));
+    assert_eq!(web.learned, None);
+}
+
+#[test]
+fn more_contexts_than_before_are_learned_and_fewer_never() {
+    let judged = |rise: u64| {
+        let users: &[(&str, &[&str])] = &[("web", &[IN])];
+        let (before, now) = (seen(users, &[(IN, 5)]), seen(users, &[(IN, 5 + rise)]));
+        let (pushed, known) = (pushed(&[("web", 1, 0)]), contexts(&[("web", &[(IN, 2)])]));
+        let window =
+            Window { before: &before, now: &now, pushed: &pushed, contexts: &known, is_whole_life: false };
+        judge(&window)["web"].clone()
+    };
     assert_eq!(
-        learn(&before, &now, &push(Answer::Acked)),
-        before.contexts,
-        "a frozen context is not forgotten"
+        judged(3),
+        Judgement { verdict: Verdict::PossiblyApplied, learned: Some([(Owner::new(IN), 3)].into()) }
     );
+    assert_eq!(judged(1), Judgement { verdict: Verdict::PossiblyApplied, learned: None });
+    assert_eq!(judged(2).verdict, Verdict::Proved);
 }
 
 #[test]
-fn contexts_are_learned_from_an_unrefused_push() {
-    let before = baseline(seen("1-a", 0, &[(LISTENER, 1)]), &[]);
-    let now = seen("2-b", 0, &[(LISTENER, 4)]);
-    assert_eq!(judge(&before, &now, &push(Answer::Acked)), Verdict::PossiblyApplied, "how many is not known");
-    assert_eq!(learn(&before, &now, &push(Answer::Acked)), Contexts::from([(Owner::new(LISTENER), 3)]));
-    assert!(learn(&before, &now, &push(Answer::Nacked)).is_empty());
-}
-
-/// Flushes of an Envoy 1.40.0: a listener of two chains and a cluster, each with a leaf and a bundle. The second
-/// is after both were replaced by good ones, the third after both were refused.
-#[test]
-fn a_real_envoy() {
-    let read = |bytes: &[u8]| Observation::decode(bytes, Bounds::default()).unwrap();
-    let before = read(include_bytes!("../testdata/before.bin"));
-    let good = read(include_bytes!("../testdata/good_push.bin"));
-    let refused = read(include_bytes!("../testdata/refused.bin"));
-    let listener = "listener.127.0.0.1_28443";
-    // Two secrets at once: twice the contexts. That is why one change at a time is to be under way.
-    let both = [("cluster.up", 2), (listener, 4)];
-    for name in ["spiffe://lab.test/web", "ROOTCA"] {
-        let push = |version: &str, answer| Push { name: name.into(), version: version.into(), answer };
-        let acked = push("8-def", Answer::Acked);
-        assert_eq!(judge(&baseline(before.clone(), &both), &good, &acked), Verdict::Proved);
-        assert_eq!(judge(&baseline(before.clone(), &[]), &good, &acked), Verdict::PossiblyApplied);
-        assert_eq!(judge(&baseline(good.clone(), &both), &good, &acked), Verdict::Acknowledged);
-        let nacked = push("9-bad", Answer::Nacked);
-        assert_eq!(judge(&baseline(good.clone(), &both), &refused, &nacked), Verdict::Refused);
-    }
-}
-
-#[test]
-fn a_message_is_bounded() {
-    let bytes = include_bytes!("../testdata/before.bin");
-    let bounds = Bounds { metrics: 7, ..Bounds::default() };
-    assert_eq!(Observation::decode(bytes, bounds), Err(Error::TooMany { max: 7 }));
-    let bounds = Bounds { message_bytes: 899, ..Bounds::default() };
-    assert_eq!(Observation::decode(bytes, bounds), Err(Error::TooLarge { bytes: 900, max: 899 }));
-    let bounds = Bounds { name_bytes: 20, ..Bounds::default() };
-    assert!(Observation::decode(bytes, bounds).unwrap().updates.is_empty());
-}
-
-#[test]
-fn deltas_are_refused() {
-    use prost::Message as _;
-    let mut export = otlp::Export::decode(&include_bytes!("../testdata/before.bin")[..]).unwrap();
-    let metrics = export.resources.iter_mut().flat_map(|r| &mut r.scopes).flat_map(|s| &mut s.metrics);
-    metrics.filter_map(|metric| metric.sum.as_mut()).for_each(|sum| sum.temporality = 1);
-    assert_eq!(Observation::decode(&export.encode_to_vec(), Bounds::default()), Err(Error::Deltas));
-}
-
-proptest! {
-    /// Proved means: acknowledged, our version, no refusal, and every user rose by its number of contexts.
-    #[test]
-    fn proof_needs_all_of_it(
-        nacked: bool, ours: bool, rejected in 0u64..2,
-        users in prop::collection::btree_map("listener\\.[a-c]", (0u64..3, 0u64..3), 0..4),
-    ) {
-        let list = |of: fn(&(u64, u64)) -> u64| users.iter().map(|(o, n)| (o.as_str(), of(n))).collect::<Vec<_>>();
-        let before = baseline(seen("1-a", 0, &list(|_| 0)), &list(|n| n.0));
-        let now = seen(if ours { "2-b" } else { "1-a" }, rejected, &list(|n| n.1));
-        let answer = if nacked { Answer::Nacked } else { Answer::Acked };
-        let full = !users.is_empty() && users.values().all(|n| n.0 == n.1 && n.1 > 0);
-        let proved = judge(&before, &now, &push(answer)) == Verdict::Proved;
-        prop_assert_eq!(proved, !nacked && ours && rejected == 0 && full);
-    }
-
-    #[test]
-    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-        let _ = Observation::decode(&bytes, Bounds::default());
-    }
+fn nobody_who_uses_a_name_and_a_counter_that_went_back_prove_nothing() {
+    let nobody: &[(&str, &[&str])] = &[("web", &[])];
+    let (before, now) = (seen(nobody, &[]), seen(nobody, &[(IN, 5)]));
+    let (pushed, known) = (pushed(&[("web", 1, 0)]), contexts(ONE_EACH));
+    let window =
+        Window { before: &before, now: &now, pushed: &pushed, contexts: &known, is_whole_life: false };
+    assert_eq!(judge(&window)["web"].verdict, Verdict::Acknowledged, "0 of 0 is unknown");
+    let (before, now) = (seen(BOTH, &[(IN, 5), (OUT, 1)]), seen(BOTH, &[(IN, 1), (OUT, 2)]));
+    let window = Window { before: &before, now: &now, ..window };
+    assert_eq!(judge(&window)["web"].verdict, Verdict::PossiblyApplied, "its listener was replaced");
 }

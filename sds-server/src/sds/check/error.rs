@@ -82,6 +82,9 @@ pub enum CheckError {
     /// Accepted, and then everybody under the others is refused.
     #[error("there are CRLs, but not of every root")]
     CrlCoverage,
+    /// Acknowledged unread, and not applied: Envoy compares bytes (envoy-sds.md §0.2).
+    #[error("the client refused these bytes before: they are sent again only in other bytes")]
+    RefusedBefore,
     /// Accepted: requests then fail, or carry something else than a token.
     #[error("the token is empty, too long, or holds what a header must not")]
     TokenText,
@@ -113,12 +116,13 @@ impl CheckError {
             Self::CrlUnreadable | Self::CrlCoverage => "crl",
             Self::TokenText | Self::TokenClaims => "token",
             Self::NotYetValid | Self::Expired => "time",
+            Self::RefusedBefore => "refused",
         }
     }
 
     /// All that [`CheckError::reason`] can say.
     pub const REASONS: &[&str] =
-        &["type", "size", "content", "chain", "key", "roots", "matchers", "crl", "token", "time"];
+        &["type", "size", "content", "chain", "key", "roots", "matchers", "crl", "token", "time", "refused"];
 }
 
 impl From<ServedError> for CheckError {

@@ -1,0 +1,86 @@
+//! Who holds what, for the admin API: the streams with what the roster proves of them, and who is missing.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use spiffe_bridge::identity::{Revision, Version};
+use spiffe_bridge::roster::{Enough, HolderKey, NameRow, Wanted};
+
+use super::sources::{Parts, value};
+use crate::admin::{Holders, NotHolding};
+use crate::sds::nack::Kind;
+use crate::sds::names::Name;
+
+impl Parts {
+    /// The open streams, each name with what is proved of it.
+    pub(super) fn streams(&self) -> Vec<Value> {
+        type Known = (bool, BTreeMap<Box<str>, NameRow>);
+        let mut known: BTreeMap<String, Known> = BTreeMap::new();
+        let look_up = |holder: &str| -> Known {
+            let Ok(holder) = holder.parse::<HolderKey>() else { return Known::default() };
+            (self.roster.has_statistics(&holder), self.roster.names_of(&holder).into_iter().collect())
+        };
+        let mut streams = self.streams.snapshot();
+        for stream in &mut streams {
+            let Some(holder) = &stream.holder else { continue };
+            let (statistics, rows) = known.entry(holder.clone()).or_insert_with(|| look_up(holder));
+            stream.statistics = *statistics;
+            for name in &mut stream.names {
+                if let Some(row) = rows.get(&*name.name) {
+                    name.prove(row);
+                }
+            }
+        }
+        streams.iter().map(value).collect()
+    }
+
+    /// Who does not hold a version yet, and why.
+    pub(super) fn missing(&self, question: &NotHolding) -> Result<Holders, String> {
+        let NotHolding { name, version, acknowledged } = question;
+        let enough = if *acknowledged { Enough::Acknowledgement } else { Enough::Proof };
+        let wanted = self.wanted(name, version.as_deref())?;
+        let answer = self.roster.missing(name, wanted, enough);
+        let missing = answer.missing.iter().map(|missing| {
+            let mut row = value(missing);
+            let explained = missing.refusal.as_deref().and_then(Kind::parse).map(Kind::explained);
+            if let Some(fields) = row.as_object_mut() {
+                fields.insert("explained".to_owned(), json!(missing.why.to_string()));
+                fields.insert("refusal_explained".to_owned(), value(explained));
+            }
+            row
+        });
+        Ok(Holders {
+            name: name.clone(),
+            wanted: match wanted {
+                Wanted::LastSent => None,
+                Wanted::AtLeast(revision) => Some(revision.0.to_string()),
+                Wanted::Exactly(version) => Some(version.to_string()),
+            },
+            members: answer.members,
+            missing: missing.collect(),
+            turned_away: answer.turned_away,
+            complete: answer.is_complete(),
+        })
+    }
+
+    /// Without a version: of what is the same for everybody the newest there is, else what each was sent last.
+    fn wanted(&self, name: &str, version: Option<&str>) -> Result<Wanted, String> {
+        if let Some(text) = version {
+            let revision = text.parse::<u64>().map(|revision| Wanted::AtLeast(Revision(revision)));
+            let version = || text.parse::<Version>().map(Wanted::Exactly);
+            return revision.or_else(|_| version()).map_err(|_| {
+                format!("{text:?} is no version: give a revision, such as 7, or all of <revision>-<hash>")
+            });
+        }
+        let own = self.authority.bundle().borrow().clone();
+        let is_own = match Name::parse(name) {
+            Some(Name::OwnRoots) => true,
+            Some(Name::Bundle { trust_domain }) => trust_domain == own.trust_domain.as_str(),
+            Some(Name::All) => false,
+            _ => return Ok(Wanted::LastSent),
+        };
+        let newest = self.roster.newest(name).map(|version| version.revision);
+        let revision = newest.max(is_own.then_some(own.version.revision));
+        Ok(revision.map_or(Wanted::LastSent, Wanted::AtLeast))
+    }
+}

@@ -1,0 +1,224 @@
+use spiffe_bridge::clock::Timestamp;
+use spiffe_bridge::identity::{ContentHash, Revision};
+
+use super::*;
+use crate::receipts::observation::{Owner, Secret};
+use crate::sds::nack::Reason;
+
+fn version(n: u64) -> Version {
+    Version { revision: Revision(n), hash: ContentHash::of(&[&n.to_be_bytes()]) }
+}
+
+/// What the flush of an Envoy says whose one listener uses `web` and `roots`.
+fn flush(web: u64, roots: u64, rejected: u64, updates: u64) -> Observation {
+    let owner = Owner::new("listener.in");
+    let secret = |n, rejected| Secret {
+        version: (n > 0).then(|| xxh64(version(n).to_string().as_bytes())),
+        rejected,
+        users: [owner.clone()].into(),
+    };
+    Observation {
+        secrets: [("web".into(), secret(web, rejected)), ("roots".into(), secret(roots, 0))].into(),
+        updates: [(owner, updates)].into(),
+    }
+}
+
+struct Stream {
+    tracker: Tracker,
+    told: Vec<Told>,
+}
+
+impl Stream {
+    fn new(life: Life) -> Self {
+        Self { tracker: Tracker::new(life), told: Vec::new() }
+    }
+
+    fn sent(&mut self, name: &str, n: u64) {
+        let sent = version(n);
+        if let Some(told) = self.told.iter_mut().find(|told| &*told.name == name) {
+            (told.sent, told.sends, told.answer) = (sent, told.sends + 1, None);
+            return;
+        }
+        let (sent_at, name) = (Timestamp::default(), name.into());
+        let told = Told {
+            stream: 1,
+            name,
+            sends: 1,
+            acks: 0,
+            nacks: 0,
+            sent,
+            sent_at,
+            is_claim: false,
+            answer: None,
+            acked: None,
+        };
+        self.told.push(told);
+        self.told.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    fn answered(&mut self, name: &str, answer: Result<(), Reason>) {
+        let told = self.told.iter_mut().find(|told| &*told.name == name).unwrap();
+        match answer {
+            Ok(()) => (told.acks, told.acked) = (told.acks + 1, Some(told.sent)),
+            Err(_) => told.nacks += 1,
+        }
+        told.answer = Some((answer, Timestamp::default()));
+    }
+
+    fn push(&mut self, name: &str, n: u64) {
+        self.sent(name, n);
+        self.answered(name, Ok(()));
+    }
+
+    fn flushed(&mut self, now: Observation) {
+        self.tracker.flushed(now, &self.told);
+    }
+
+    fn verdict(&self, name: &str) -> Option<Verdict> {
+        let told = self.told.iter().find(|told| &*told.name == name).unwrap();
+        self.tracker.known(name, told.sent).map(|known| known.verdict)
+    }
+}
+
+fn refusal() -> Result<(), Reason> {
+    Err(Reason::scrub(13, "OCSP"))
+}
+
+/// One that the server fed from the start, with one context for each name.
+fn started() -> Stream {
+    let mut stream = Stream::new(Life::Whole);
+    stream.push("web", 1);
+    stream.push("roots", 1);
+    stream.flushed(flush(1, 1, 0, 2));
+    stream
+}
+
+#[test]
+fn what_a_process_got_first_is_proved_by_its_first_flush() {
+    let stream = started();
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved));
+    assert_eq!(stream.verdict("roots"), Some(Verdict::Proved));
+}
+
+#[test]
+fn a_flush_that_was_taken_before_the_push_settles_nothing() {
+    let mut stream = started();
+    stream.sent("web", 2);
+    stream.flushed(flush(1, 1, 0, 2));
+    assert_eq!(stream.verdict("web"), None, "not answered");
+    stream.answered("web", Ok(()));
+    stream.flushed(flush(1, 1, 0, 2));
+    assert_eq!(stream.verdict("web"), None, "the flush does not show it");
+    stream.flushed(flush(2, 1, 0, 3));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved));
+}
+
+#[test]
+fn several_pushes_between_two_flushes_are_judged_together() {
+    let mut stream = started();
+    stream.push("web", 2);
+    stream.push("web", 3);
+    stream.push("roots", 2);
+    stream.flushed(flush(3, 2, 0, 5));
+    assert_eq!(
+        (stream.verdict("web"), stream.verdict("roots")),
+        (Some(Verdict::Proved), Some(Verdict::Proved))
+    );
+    stream.push("web", 4);
+    stream.push("roots", 3);
+    stream.flushed(flush(4, 3, 0, 6));
+    let possibly = Some(Verdict::PossiblyApplied);
+    assert_eq!(
+        (stream.verdict("web"), stream.verdict("roots")),
+        (possibly, possibly),
+        "one of the two is missing"
+    );
+}
+
+#[test]
+fn a_refusal_is_told_by_the_counters_too() {
+    let mut stream = started();
+    stream.sent("web", 2);
+    stream.answered("web", refusal());
+    stream.flushed(flush(1, 1, 0, 2));
+    assert_eq!(stream.verdict("web"), None, "the flush does not show it yet");
+    stream.flushed(flush(1, 1, 1, 2));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Refused));
+    stream.sent("web", 3);
+    stream.answered("web", refusal());
+    stream.flushed(flush(1, 1, 2, 3));
+    assert_eq!(stream.verdict("web"), Some(Verdict::PossiblyApplied), "one context had switched");
+}
+
+#[test]
+fn after_a_restart_the_second_push_is_the_first_that_is_proved() {
+    let mut stream = Stream::new(Life::Unknown);
+    stream.push("web", 1);
+    stream.flushed(flush(1, 1, 0, 40));
+    assert_eq!(stream.verdict("web"), None, "no flush from before");
+    stream.push("web", 2);
+    stream.flushed(flush(2, 1, 0, 42));
+    assert_eq!(
+        stream.verdict("web"),
+        Some(Verdict::PossiblyApplied),
+        "how many contexts there are is not known"
+    );
+    assert!(stream.tracker.known("web", version(2)).unwrap().could_be_proved);
+    stream.push("web", 3);
+    stream.flushed(flush(3, 1, 0, 44));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved));
+}
+
+#[test]
+fn the_same_bytes_asked_for_again_take_no_proof_away() {
+    let mut stream = started();
+    stream.push("web", 1);
+    stream.flushed(flush(1, 1, 0, 2));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved));
+    stream.push("roots", 2);
+    stream.flushed(flush(1, 2, 0, 3));
+    assert_eq!(stream.verdict("roots"), Some(Verdict::Proved));
+}
+
+#[test]
+fn a_push_that_was_superseded_before_its_answer_counts() {
+    let mut stream = started();
+    stream.sent("web", 2); // its answer comes when it is no longer the newest, and is not heard
+    stream.push("web", 3);
+    stream.flushed(flush(3, 1, 0, 4));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved));
+    stream.sent("web", 4); // refused unheard
+    stream.push("web", 5);
+    stream.flushed(flush(5, 1, 1, 5));
+    assert_eq!(stream.verdict("web"), None, "the counter of refusals does not come out");
+}
+
+#[test]
+fn a_claim_and_a_lost_stream_end_what_is_counted() {
+    let mut stream = Stream::new(Life::Whole);
+    stream.push("web", 1);
+    stream.told[0].is_claim = true;
+    stream.flushed(flush(1, 0, 0, 1));
+    assert_eq!(stream.verdict("web"), None, "it holds something from before");
+
+    let mut stream = started();
+    stream.told.iter_mut().for_each(|told| told.stream = 2);
+    stream.push("web", 2);
+    stream.flushed(flush(2, 1, 0, 3));
+    assert_eq!(stream.verdict("web"), None, "what the first stream was sent last is not known");
+    stream.push("web", 3);
+    stream.flushed(flush(3, 1, 0, 4));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved), "its contexts are still known");
+}
+
+#[test]
+fn what_is_kept_of_a_flush_is_what_the_process_was_sent() {
+    let mut stream = started();
+    let mut wide = flush(1, 1, 0, 2);
+    for n in 0..1000 {
+        wide.secrets.insert(format!("other{n}").into(), Secret::default());
+        wide.updates.insert(Owner::new(&format!("listener.{n}")), 1);
+    }
+    stream.flushed(wide);
+    assert!(stream.tracker.bytes() < 1000, "{}", stream.tracker.bytes());
+}
