@@ -12,6 +12,7 @@
 //! outside    a server that is not of the mesh
 //! namespace  a network of its own, for what needs one
 //! podman     containers of the test's own
+//! puppet     SDS with secrets that a test chooses   mint      SVIDs and roots that it makes itself
 //! mesh       all of it: two services, each with its sidecar
 //! demo       shows that in a terminal
 //! compose    docker-compose.yml, run for real
@@ -27,12 +28,14 @@ pub mod envoy;
 pub mod http;
 pub mod load;
 pub mod mesh;
+pub mod mint;
 pub mod namespace;
 pub mod outside;
 pub mod podman;
 pub mod poll;
 pub mod ports;
 pub mod process;
+pub mod puppet;
 pub mod remote;
 pub mod scratch;
 pub mod sds;

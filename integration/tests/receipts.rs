@@ -3,9 +3,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use integration::mesh::{Mesh, Plan};
-use integration::server::Server;
-use integration::{http, poll};
+use integration::server::{Options, Server};
+use integration::{http, poll, sds};
+use prost::Message as _;
+use sds_server::receipts::otlp::{CUMULATIVE, Export, Gauge, Metric, Point, Resource, Scope, Sum};
+use serde_json::Value;
+use tower::{Service as _, ServiceExt as _};
+
+const SOON: Duration = Duration::from_secs(30);
 
 /// The value of a metric of the server, all its labels together.
 async fn metric(server: &Server, name: &str) -> f64 {
@@ -18,14 +25,178 @@ async fn metric(server: &Server, name: &str) -> f64 {
         .sum()
 }
 
+/// Where each name of each client stands, as `countersign streams` tells: node, name, state.
+fn states(server: &Server) -> Vec<(String, String, String)> {
+    let ran = server.cli(&["streams", "-o", "json"]).unwrap();
+    let streams: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let of = |stream: &Value| -> Vec<_> {
+        let names = stream["names"].as_array().unwrap().iter();
+        names.map(|name| (text(&stream["node"]), text(&name["name"]), text(&name["state"]))).collect()
+    };
+    let mut states: Vec<_> = streams.iter().flat_map(of).collect();
+    states.sort();
+    states
+}
+
+fn missing(server: &Server, args: &[&str]) -> (Option<i32>, Value) {
+    let ran = server.cli(&[&["streams", "-o", "json", "--not-holding"], args].concat()).unwrap();
+    (ran.status.code(), serde_json::from_slice(&ran.stdout).unwrap())
+}
+
+fn whys(holders: &Value) -> Vec<&str> {
+    holders["missing"].as_array().unwrap().iter().map(|missing| missing["why"].as_str().unwrap()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shipped_bootstraps_tell_the_server_their_counters() {
-    let mesh = Mesh::start(&Plan::default()).await.unwrap();
-    poll::holds("both Envoys flush", Duration::from_secs(20), async || {
-        metric(&mesh.server, "countersign_receipts_total").await >= 4.0
+async fn what_the_shipped_bootstraps_use_is_proved_and_stays_so_over_renewals() {
+    // Renewed each two seconds or so.
+    let server = Options { leaf_lifetime: Some("20s".into()), renew_at: Some(0.1), ..Options::default() };
+    let mesh = Mesh::start(&Plan { server, ..Plan::default() }).await.unwrap();
+    let all = |state: &str| {
+        [("api", "ROOTCA"), ("api", &*mesh.api_id), ("web", "ROOTCA"), ("web", "default")]
+            .map(|(node, name)| (node.to_owned(), name.to_owned(), state.to_owned()))
+            .to_vec()
+    };
+    let proved =
+        poll::holds("everything is proved", SOON, async || states(&mesh.server) == all("proved_applied"));
+    proved.await.unwrap_or_else(|_| panic!("{:?}\n{}", states(&mesh.server), mesh.server.log()));
+    let (status, holders) = missing(&mesh.server, &["ROOTCA"]);
+    assert_eq!(
+        (status, &holders["members"], &holders["complete"]),
+        (Some(0), &2.into(), &true.into()),
+        "{holders}"
+    );
+
+    // Renewals are proved one after the other.
+    let before = metric(&mesh.server, "countersign_receipts_standings_total").await;
+    poll::holds("six more are proved", SOON, async || {
+        metric(&mesh.server, "countersign_receipts_standings_total").await >= before + 18.0
     })
     .await
     .unwrap();
+    poll::holds("and each in the end", SOON, async || states(&mesh.server) == all("proved_applied"))
+        .await
+        .unwrap();
+    let answer = http::get_unix(&mesh.server.data().join("admin.sock"), "/metrics").await.unwrap();
+    let text = String::from_utf8(answer.body().to_vec()).unwrap();
+    assert!(text.contains("countersign_receipts_standings_total{standing=\"possibly_applied\"} 0"), "{text}");
     assert_eq!(metric(&mesh.server, "countersign_receipts_refused_total").await, 0.0);
     assert_eq!(metric(&mesh.server, "countersign_sds_refused_total").await, 0.0);
+}
+
+/// A bootstrap that tells nobody its counters.
+fn without_sink(text: String) -> String {
+    let (before, after) = text.split_once("stats_sinks:").unwrap();
+    let rest = after.split_once("\nstatic_resources:").unwrap().1;
+    format!("{before}static_resources:{rest}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_without_the_sink_is_acknowledged_only() {
+    let mesh = Mesh::start(&Plan { change: without_sink, ..Plan::default() }).await.unwrap();
+    poll::holds("web is proved", SOON, async || {
+        states(&mesh.server).iter().filter(|(_, _, state)| state == "proved_applied").count() == 2
+    })
+    .await
+    .unwrap();
+    let (status, holders) = missing(&mesh.server, &["ROOTCA"]);
+    assert_eq!((status, whys(&holders)), (Some(1), vec!["acknowledged_only"]), "{holders}");
+    assert_eq!(holders["missing"][0]["identities"][0], *mesh.api_id);
+    assert_eq!(missing(&mesh.server, &["ROOTCA", "--acknowledged"]).0, Some(0), "its word is enough");
+    let table = String::from_utf8(mesh.server.cli(&["streams"]).unwrap().stdout).unwrap();
+    assert_eq!(table.matches("acknowledged only: no statistics sink").count(), 2, "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_proved_after_a_restart_until_pushes_prove_it() {
+    let server = Options { leaf_lifetime: Some("20s".into()), renew_at: Some(0.1), ..Options::default() };
+    let mut mesh = Mesh::start(&Plan { server, ..Plan::default() }).await.unwrap();
+    poll::holds("all is proved", SOON, async || {
+        states(&mesh.server).iter().filter(|(_, _, state)| state == "proved_applied").count() == 4
+    })
+    .await
+    .unwrap();
+    mesh.server.stop().await.unwrap();
+    mesh.server.restart().await.unwrap();
+    let (status, holders) = missing(&mesh.server, &["ROOTCA"]);
+    assert_eq!(
+        (status, holders["members"].as_u64()),
+        (Some(1), Some(2)),
+        "the members outlived it: {holders}"
+    );
+    assert!(whys(&holders).iter().all(|why| ["not_proved", "acknowledged_only"].contains(why)), "{holders}");
+    assert!(!whys(&holders).contains(&"unaccounted"), "it was closed");
+
+    // Certificates are renewed, and proved again by their second push; roots are as they were.
+    poll::holds("the certificates are proved again", SOON, async || {
+        let proved = states(&mesh.server).into_iter().filter(|(_, _, state)| state == "proved_applied");
+        proved.map(|(_, name, _)| name).collect::<Vec<_>>() == [mesh.api_id.clone(), "default".into()]
+    })
+    .await
+    .unwrap();
+    assert_eq!(whys(&missing(&mesh.server, &["ROOTCA"]).1), ["not_proved", "not_proved"]);
+
+    // Killed, it does not know whom it has lost.
+    mesh.server.kill().unwrap();
+    mesh.server.restart().await.unwrap();
+    assert!(whys(&missing(&mesh.server, &["ROOTCA"]).1).contains(&"unaccounted"));
+}
+
+/// A flush that says of `name` what it would say if `version` were in use.
+fn boast(name: &str, version: &str, updates: i64) -> Export {
+    let point = |integer: u64| vec![Point { integer: Some(integer.cast_signed()) }];
+    let gauge = |name: String, value| Metric { name, gauge: Some(Gauge { points: point(value) }), sum: None };
+    let listener = "listener.127.0.0.1_1";
+    let metrics = vec![
+        gauge(format!("sds.{name}.version"), sds_server::receipts::xxh64::xxh64(version.as_bytes())),
+        gauge(format!("{listener}.ssl.certificate.{name}.expiration_unix_time_seconds"), 1),
+        Metric {
+            name: format!("{listener}.server_ssl_socket_factory.ssl_context_update_by_sds"),
+            gauge: None,
+            sum: Some(Sum { points: vec![Point { integer: Some(updates) }], temporality: CUMULATIVE }),
+        },
+    ];
+    Export { resources: vec![Resource { scopes: vec![Scope { metrics }] }] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_in_anothers_name_prove_nothing_of_it() {
+    let mesh = Mesh::start(&Plan { change: without_sink, ..Plan::default() }).await.unwrap();
+    // This process has an identity of its own, and a stream, so that it is heard.
+    mesh.server.add_entry("spiffe://example.org/liar", &[&mesh.seats.own_selector().unwrap()]).unwrap();
+    poll::holds("an SVID comes", SOON, async || sds::svid(&mesh.server.socket(), "default").await.is_ok())
+        .await
+        .unwrap();
+    poll::holds("both are members", SOON, async || {
+        let (_, holders) = missing(&mesh.server, &["ROOTCA", "--acknowledged"]);
+        holders["members"] == 2 && holders["complete"] == true
+    })
+    .await
+    .unwrap();
+    let version = String::from_utf8(mesh.server.cli(&["bundle", "-o", "json"]).unwrap().stdout).unwrap();
+    let version = serde_json::from_str::<Value>(&version).unwrap()["version"].as_str().unwrap().to_owned();
+
+    let mut channel = sds::connect(&mesh.server.socket()).await.unwrap();
+    for updates in 1..=5 {
+        let message = boast("ROOTCA", &version, updates).encode_to_vec();
+        let head = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat();
+        let request = ::http::Request::post(
+            "http://sds/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        )
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::new(http_body_util::Full::new(Bytes::from(head))))
+        .unwrap();
+        let answer = channel.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.headers().get("grpc-status").is_none_or(|status| status == "0"), "{answer:?}");
+    }
+    let (status, holders) = missing(&mesh.server, &["ROOTCA"]);
+    assert_eq!(status, Some(1));
+    let of_api = |holders: &Value| {
+        let missing = holders["missing"].as_array().unwrap();
+        missing.iter().any(|m| m["identities"][0] == *mesh.api_id && m["why"] == "acknowledged_only")
+    };
+    assert!(of_api(&holders), "{holders}");
 }
