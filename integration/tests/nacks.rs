@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use envoy_configs::{Admin, Callee, Callers, Kind, Settings, render};
+use envoy_configs::{Admin, Callee, Callers, Kind, Receipts, Settings, render};
 use integration::envoy::Envoy;
 use integration::mint::{Mint, Staple, update};
 use integration::puppet::Puppet;
@@ -24,7 +24,7 @@ fn bootstrap(scratch: &Scratch, puppet: &Puppet, change: impl FnOnce(String) -> 
     settings.outbound = ports::free().unwrap();
     settings.app = ports::free().unwrap();
     settings.callers = Callers::Domain;
-    settings.receipts = Duration::from_millis(200);
+    settings.receipts = Receipts::Every(Duration::from_millis(200));
     settings.admin = Admin::Unix(Envoy::admin_socket(scratch, "envoy"));
     change(render(Kind::Sidecar, &settings).unwrap())
 }
