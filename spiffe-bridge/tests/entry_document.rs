@@ -107,7 +107,7 @@ fn every_wrong_value_is_told_with_its_place() {
     check("kind: Workload\nspiffe_id: web\nselectors: [unix:uid:1]\n", &[(2, 12, "not a SPIFFE ID")]);
     let more = "selectors:\n  - k8s:ns:a\n  - unix:uuid:1\n  - unix:uid:01\n  - unix:uid:web\n  - unix:gid:65534\n  - unix:sha256:AB\n  - unix:path:web\n  - uid\n  - unix:uid:1\n  - unix:uid:1\n";
     let expected = [
-        (4, 5, "unix: is known"),
+        (4, 5, "unix: and docker: are known"),
         (5, 5, "the keys are uid"),
         (6, 5, "write the number as 1"),
         (7, 5, "unix:user"),
