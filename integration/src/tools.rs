@@ -171,7 +171,7 @@ pub fn python() -> Result<Command> {
     pip::python(&tools_dir()?)
 }
 
-/// The same with the packages of `requirements`: see [`pip::with_packages`].
+/// The same with the packages of `requirements`: see `pip::with_packages`.
 ///
 /// # Errors
 /// They cannot be had.
@@ -179,7 +179,7 @@ pub fn python_with(name: &str, requirements: &str) -> Result<Command> {
     pip::with_packages(&tools_dir()?, name, requirements)
 }
 
-/// The program of the Go module in `source`, built if it is not: see [`go::build`].
+/// The program of the Go module in `source`, built if it is not: see `go::build`.
 ///
 /// # Errors
 /// It cannot be built.
