@@ -143,8 +143,6 @@ impl Subscription {
         Ok(heard)
     }
 
-    /// Whether `names` ask for something that this stream has not been asked before, or once more.
-    #[must_use]
     /// The tokens among its names.
     pub(super) fn audiences(&self) -> BTreeSet<Want> {
         let tokens = self.slots.iter().filter(|slot| slot.name.starts_with("jwt:"));
@@ -156,6 +154,8 @@ impl Subscription {
             .collect()
     }
 
+    /// Whether `names` ask for something that this stream has not been asked before, or once more.
+    #[must_use]
     pub(super) fn is_news(&self, names: &Names) -> bool {
         match names {
             Names::All(names) => {
