@@ -33,10 +33,11 @@ impl Cgroups {
             let (id, hierarchy, path) = (fields.next()?, fields.next()?, fields.next()?);
             let good = id.parse::<u32>().is_ok() && path.starts_with('/');
             // Of a process whose cgroup was removed: it stands nowhere that has a name.
-            let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+            let path = path.trim_end_matches(" (deleted)");
             good.then(|| Place { hierarchy: hierarchy.to_owned(), path: path.to_owned() })
         };
-        let mut places = text.lines().map(place).collect::<Option<Vec<_>>>()?;
+        // Not `lines`: a name may end with a carriage return, and is then another name.
+        let mut places = text.split_terminator('\n').map(place).collect::<Option<Vec<_>>>()?;
         places.sort();
         let twice = places.windows(2).any(|two| matches!(two, [a, b] if a.hierarchy == b.hierarchy));
         (!twice).then_some(Self(places))
