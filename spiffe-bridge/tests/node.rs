@@ -297,9 +297,9 @@ async fn a_process_that_runs_another_program_gets_nothing_more() {
     let mut waiter = Waiter::start();
     let mut attached = bench.attach(&waiter);
     attached.until(|u| !u.identities.is_empty()).await;
-    drop(waiter.0.stdin.take()); // the shell reads its end of file and execs
     let exe = format!("/proc/{}/exe", waiter.0.id());
     let shell = std::fs::read_link(&exe).unwrap();
+    drop(waiter.0.stdin.take()); // the shell reads its end of file and execs
     let deadline = std::time::Instant::now() + PATIENCE;
     while std::fs::read_link(&exe).is_ok_and(|now| now == shell) {
         assert!(std::time::Instant::now() < deadline, "the shell did not exec");
