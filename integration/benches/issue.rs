@@ -110,6 +110,6 @@ fn mint(threads: usize) {
 async fn one(authority: Authority, number: usize) {
     let key = workload::generate(KeyType::EcP256).unwrap();
     let spiffe_id = SpiffeId::new(format!("spiffe://bench.test/ns/payments/sa/{number}")).unwrap();
-    let request = LeafRequest { spiffe_id, dns_names: Vec::new(), spki: key.spki, lifetime: None };
+    let request = LeafRequest { spiffe_id, dns_names: Vec::new(), public_key: key.public, lifetime: None };
     std::hint::black_box(authority.sign(request).await.unwrap());
 }

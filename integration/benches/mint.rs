@@ -106,7 +106,7 @@ struct Raw {
 impl Raw {
     fn new(ca: &Ca) -> Self {
         let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-        let public = PublicKey::from_spki(&workload::generate(KeyType::EcP256).unwrap().spki).unwrap();
+        let public = workload::generate(KeyType::EcP256).unwrap().public;
         let message = ca.tbs(&public); // as long as a leaf's
         Self { signer, public, message }
     }
@@ -174,7 +174,6 @@ impl Ca {
     /// A secret that passes, and the bundle that it is judged by.
     fn secret(&self) -> (Secret, TrustBundle) {
         let key = workload::generate(KeyType::EcP256).unwrap();
-        let public = PublicKey::from_spki(&key.spki).unwrap();
         let inline = |label, der: &[u8]| {
             let mut text = String::new();
             pem::append(&mut text, &self.base64, label, der);
@@ -184,7 +183,7 @@ impl Ca {
             })
         };
         let tls = TlsCertificate {
-            certificate_chain: inline("CERTIFICATE", &self.leaf(&public)),
+            certificate_chain: inline("CERTIFICATE", &self.leaf(&key.public)),
             private_key: inline("PRIVATE KEY", key.private.expose_pkcs8()),
             ..TlsCertificate::default()
         };
@@ -193,12 +192,11 @@ impl Ca {
         (secret, TrustBundle::new(domain, vec![self.root.clone()], Revision(1)))
     }
 
-    /// What node, authority and encoder do for one SVID between them: the key goes over the seam as SPKI.
+    /// What node, authority and encoder do for one SVID between them.
     fn key_and_leaf(&self) -> String {
         let key = workload::generate(KeyType::EcP256).unwrap();
-        let public = PublicKey::from_spki(&key.spki).unwrap();
         let mut out = String::with_capacity(2048);
-        pem::append(&mut out, &self.base64, "CERTIFICATE", &self.leaf(&public));
+        pem::append(&mut out, &self.base64, "CERTIFICATE", &self.leaf(&key.public));
         pem::append(&mut out, &self.base64, "PRIVATE KEY", key.private.expose_pkcs8());
         out
     }

@@ -31,7 +31,7 @@ async fn chain(authority: &Authority, key_type: KeyType) -> Vec<CertificateDer<'
     let request = LeafRequest {
         spiffe_id: SpiffeId::new("spiffe://example.org/ns/web/sa/front_end.v2").unwrap(),
         dns_names: vec!["web.example.org".to_owned()],
-        spki: workload::generate(key_type).unwrap().spki,
+        public_key: workload::generate(key_type).unwrap().public,
         lifetime: None,
     };
     let mut chain = authority.sign(request).await.unwrap().chain;

@@ -8,7 +8,6 @@ use spiffe_bridge::authority::SignError;
 use spiffe_bridge::identity::{
     IdError, MAX_ID_BYTES, SpiffeId, TrustDomain, parse_spiffe_id, parse_trust_domain, parse_workload_id,
 };
-use spiffe_bridge::keys::PublicKey;
 use spiffe_bridge::x509::inspect;
 use spiffe_bridge::x509::verify::VerifyError;
 use support::{assert_breaks, ca, hostile, request, uri};
@@ -229,7 +228,7 @@ async fn id_20_id_and_key_are_in_the_signed_part() {
     let der = leaf.to_vec();
     let tbs = support::parsed(&leaf).tbs_certificate.as_ref().to_vec();
     let start = der.windows(tbs.len()).position(|w| w == tbs).unwrap();
-    for part in [b"spiffe://example.org/web".as_slice(), PublicKey::from_spki(&asked.spki).unwrap().octets()]
+    for part in [b"spiffe://example.org/web".as_slice(), asked.public_key.octets()]
     {
         let at = tbs.windows(part.len()).position(|w| w == part).expect("in the signed part");
         let mut forged = der.clone();

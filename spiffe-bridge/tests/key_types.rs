@@ -29,7 +29,7 @@ async fn check(ca: &Ca, ca_type: KeyType, hierarchy: Hierarchy, keys: &[(KeyType
     assert_eq!((root.public_key.key_type(), ca.bundle.roots.len()), (ca_type, 1));
     for (leaf_type, key) in keys {
         let what = format!("{leaf_type} under {ca_type}, {hierarchy:?}");
-        let asked = LeafRequest { spki: key.spki.clone(), ..request("spiffe://example.org/web") };
+        let asked = LeafRequest { public_key: key.public.clone(), ..request("spiffe://example.org/web") };
         let chain = ca.authority.sign(asked).await.unwrap().chain;
         assert_eq!(chain.len(), 1 + usize::from(hierarchy.depth()), "{what}");
         assert_eq!(PublicKey::from_spki(parsed(&chain[0]).public_key().raw).unwrap().key_type(), *leaf_type);
@@ -87,8 +87,8 @@ async fn an_issuing_ca_stands_between_root_and_leaf_and_nothing_below_it() {
     assert!(!passed);
     // Neither CA's key is certified as a workload's.
     for der in [ca.root(), &leaf.chain[1]] {
-        let spki = parsed(der).public_key().raw.to_vec();
-        let refused = ca.refuse(LeafRequest { spki, ..request("spiffe://example.org/web") }).await;
+        let public_key = PublicKey::from_spki(parsed(der).public_key().raw).unwrap();
+        let refused = ca.refuse(LeafRequest { public_key, ..request("spiffe://example.org/web") }).await;
         assert!(matches!(refused, SignError::AuthorityKey), "{refused}");
     }
 }

@@ -351,7 +351,7 @@ fn template_under(root: &rustls_pki_types::CertificateDer<'_>) -> (Template, ins
 
 fn some_tbs(template: &Template, spiffe_id: &SpiffeId, validity: Validity) -> (Vec<u8>, Serial) {
     let serial = random_serial().unwrap();
-    let public_key = PublicKey::from_spki(&workload::generate(KeyType::EcP256).unwrap().spki).unwrap();
+    let public_key = workload::generate(KeyType::EcP256).unwrap().public;
     let dns_names = DnsNames::default();
     let leaf = Leaf { serial: &serial, validity, public_key: &public_key, spiffe_id, dns_names: &dns_names };
     (template.tbs(&leaf).unwrap(), serial)
@@ -403,8 +403,7 @@ proptest! {
         let mut octets = serial;
         octets[0] = 0x40 | (octets[0] & 0x3f);
         let serial = Serial::from_octets(&octets).unwrap();
-        let spki = workload::generate(KeyType::EcP256).unwrap().spki;
-        let public_key = PublicKey::from_spki(&spki).unwrap();
+        let public_key = workload::generate(KeyType::EcP256).unwrap().public;
         let id = format!("spiffe://example.org/{path}");
         let (spiffe_id, dns_names) = (SpiffeId::new(&id).unwrap(), DnsNames::parse(&dns).unwrap());
         let validity = Validity {
@@ -427,8 +426,8 @@ proptest! {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        let key = SubjectPublicKeyInfo::from_der(&spki).unwrap();
-        prop_assert_eq!(key.subject_public_key_info(), spki);
+        let key = SubjectPublicKeyInfo::from_der(public_key.spki()).unwrap();
+        prop_assert_eq!(key.subject_public_key_info(), public_key.spki());
         let issuer = rcgen::Issuer::<'_, &KeyPair>::from_params(&pair.ca, &pair.ca_key);
         let theirs = params.signed_by(&key, &issuer).unwrap();
         let theirs = parsed(theirs.der());

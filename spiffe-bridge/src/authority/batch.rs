@@ -13,7 +13,6 @@ use super::{Issued, Job, LeafJob, LeafRequest, Shared, SignError, mint, state, v
 use crate::audit::Event;
 use crate::clock::Timestamp;
 use crate::identity::{MAX_ID_BYTES, Revision, Serial, SpiffeId};
-use crate::keys::PublicKey;
 use crate::store::{Compare, Transaction, Write};
 use crate::x509::{DnsNames, Leaf, Validity, assemble, random_serial};
 
@@ -145,8 +144,8 @@ fn prepare_all(shared: &Shared, jobs: Vec<LeafJob>) -> Vec<Prepared> {
 fn build(shared: &Shared, request: &LeafRequest) -> Result<(Serial, Validity, Vec<u8>), SignError> {
     check_id(shared, &request.spiffe_id)?;
     let dns_names = DnsNames::parse(&request.dns_names)?;
-    let public_key = PublicKey::from_spki(&request.spki)?;
-    if shared.is_own(&public_key) {
+    let public_key = &request.public_key;
+    if shared.is_own(public_key) {
         return Err(SignError::AuthorityKey);
     }
     let config = &shared.config;
@@ -159,7 +158,7 @@ fn build(shared: &Shared, request: &LeafRequest) -> Result<(Serial, Validity, Ve
     let validity = validity::clip(now, lifetime, config.backdate, root).ok_or_else(expired)?;
     let serial = random_serial()?;
     let spiffe_id = &request.spiffe_id;
-    let leaf = Leaf { serial: &serial, validity, public_key: &public_key, spiffe_id, dns_names: &dns_names };
+    let leaf = Leaf { serial: &serial, validity, public_key, spiffe_id, dns_names: &dns_names };
     let tbs = shared.template.tbs(&leaf)?;
     Ok((serial, validity, tbs))
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::{SpiffeId, TrustDomain};
 use crate::jose::Algorithm;
-use crate::keys::KeyType;
+use crate::keys::{KeyType, PublicKey};
 
 /// How an authority issues.
 #[derive(Debug, Clone)]
@@ -91,8 +91,8 @@ pub struct LeafRequest {
     pub spiffe_id: SpiffeId,
     /// DNS names besides.
     pub dns_names: Vec<String>,
-    /// The workload's public key, SubjectPublicKeyInfo (DER).
-    pub spki: Vec<u8>,
+    /// The workload's public key. One that came from elsewhere was parsed where it came in.
+    pub public_key: PublicKey,
     /// How long it is to be valid; [`Config::leaf_lifetime`] if it does not say.
     pub lifetime: Option<Duration>,
 }

@@ -7,7 +7,7 @@ use crate::audit::AuditError;
 use crate::clock::Timestamp;
 use crate::identity::MAX_ID_BYTES;
 use crate::jose::Algorithm;
-use crate::keys::{KeyError, KeyId, PublicKeyError};
+use crate::keys::{KeyError, KeyId};
 use crate::store::StoreError;
 use crate::x509::inspect::InspectError;
 use crate::x509::root::RootError;
@@ -159,9 +159,6 @@ pub enum SignError {
     /// A DNS name is wrong.
     #[error("a DNS name was refused")]
     DnsName(#[from] SanError),
-    /// The key is not one that is signed for.
-    #[error("the public key was refused")]
-    PublicKey(#[from] PublicKeyError),
     /// The key is the root's own.
     #[error("the public key is the authority's own: make a new key for the workload")]
     AuthorityKey,
@@ -225,7 +222,6 @@ impl SignError {
             | Self::NoPath
             | Self::TooLong { .. }
             | Self::DnsName(_)
-            | Self::PublicKey(_)
             | Self::AuthorityKey
             | Self::NoTokenAlgorithm
             | Self::NoAudience

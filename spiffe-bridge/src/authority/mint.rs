@@ -98,13 +98,12 @@ fn mint(shared: &Shared, request: &TokenRequest) -> Result<(IssuedToken, Event<P
             let content = jwt_svid::Content { spiffe_id, audience, issued, expires, token_id: &token_id };
             (jwt_svid::header(signer.algorithm, &signer.kid), content.claims(), audience.clone())
         }
-        TokenContent::Wit { spki } => {
-            let public = PublicKey::from_spki(spki)?;
-            if shared.is_own(&public) {
+        TokenContent::Wit { public_key } => {
+            if shared.is_own(public_key) {
                 return Err(SignError::AuthorityKey);
             }
-            let material = jwk::of_public(&public).ok_or(SignError::NoTokenAlgorithm)?;
-            let algorithm = holder_algorithm(&public).ok_or(SignError::NoTokenAlgorithm)?;
+            let material = jwk::of_public(public_key).ok_or(SignError::NoTokenAlgorithm)?;
+            let algorithm = holder_algorithm(public_key).ok_or(SignError::NoTokenAlgorithm)?;
             let begins = whole(issued - config.backdate);
             let key = (&material, algorithm);
             let content = wit_svid::Content { spiffe_id, key, issued, begins, expires, token_id: &token_id };

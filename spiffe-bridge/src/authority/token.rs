@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::SignError;
 use crate::clock::Timestamp;
 use crate::identity::{Revision, SpiffeId, Token};
+use crate::keys::PublicKey;
 
 /// The longest audience, in bytes: a URL fits, and a record of the audit log stays short.
 pub const MAX_AUDIENCE_BYTES: usize = 1024;
@@ -59,8 +60,8 @@ pub enum TokenContent {
     },
     /// A WIT-SVID.
     Wit {
-        /// The holder's public key, SubjectPublicKeyInfo (DER).
-        spki: Vec<u8>,
+        /// The holder's public key.
+        public_key: PublicKey,
     },
 }
 

@@ -163,12 +163,12 @@ mod tests {
         }
         assert_eq!((keys.count(KeyType::Rsa2048), keys.count(KeyType::EcP256)), (2, 0));
         assert_eq!(keys.next(), None, "full");
-        let [one, two] = [(); 2].map(|()| keys.take(KeyType::Rsa2048).unwrap().spki);
+        let [one, two] = [(); 2].map(|()| keys.take(KeyType::Rsa2048).unwrap().public);
         assert_ne!(one, two, "a key is handed out once");
         keys.added().await; // what was taken is made again
         keys.want(&BTreeSet::new());
         assert_eq!(keys.count(KeyType::Rsa2048), 0, "what is not wanted is dropped");
-        assert!(!format!("{keys:?}").contains("spki"));
+        assert!(!format!("{keys:?}").contains("public"));
         drain.cancel();
         filling.await.unwrap();
     }

@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use zeroize::Zeroizing;
 
 use super::pair::Pair;
-use super::{KeyError, KeyType};
+use super::{KeyError, KeyType, PublicKey};
 use crate::identity::PrivateKey;
 
 /// A new key pair for a workload.
@@ -13,8 +13,8 @@ use crate::identity::PrivateKey;
 pub struct WorkloadKey {
     /// The private half, PKCS#8.
     pub private: PrivateKey,
-    /// The public half, SubjectPublicKeyInfo (DER).
-    pub spki: Vec<u8>,
+    /// The public half.
+    pub public: PublicKey,
 }
 
 /// Makes a key. An EC one with a single scalar multiplication: it is encoded from the pair that made
@@ -25,7 +25,7 @@ pub struct WorkloadKey {
 pub fn generate(key_type: KeyType) -> Result<WorkloadKey, KeyError> {
     let pair = Pair::generate(key_type)?;
     let private = PrivateKey::from_pkcs8(pair.expose_pkcs8()?);
-    Ok(WorkloadKey { private, spki: pair.public().spki().to_vec() })
+    Ok(WorkloadKey { private, public: pair.public().clone() })
 }
 
 /// The private number of a P-256 key, big-endian, for a format that writes it by itself. Whoever calls this answers for
@@ -46,14 +46,14 @@ mod tests {
         for key_type in KeyType::ALL {
             let key = generate(key_type).unwrap();
             let pair = Pair::from_pkcs8(key.private.expose_pkcs8()).unwrap();
-            assert_eq!((pair.public().spki(), pair.public().key_type()), (key.spki.as_slice(), key_type));
+            assert_eq!((pair.public(), key.public.key_type()), (&key.public, key_type));
             // The public half is printed and is random: only the private one is looked for, from its
             // first octets (version and algorithm) on.
             let start = format!("{:?}", &key.private.expose_pkcs8()[..16]);
             let printed = format!("{key:?}");
             assert!(!printed.contains(start.trim_matches(['[', ']'])), "a key's octets are never printed");
         }
-        let [one, two] = [(); 2].map(|()| generate(KeyType::EcP256).unwrap().spki);
+        let [one, two] = [(); 2].map(|()| generate(KeyType::EcP256).unwrap().public);
         assert_ne!(one, two);
     }
 }

@@ -36,10 +36,8 @@ pub enum LintError {
 /// [`LintError`].
 pub fn lint(draft: Draft, issuer: &CaFacts, spiffe_id: &SpiffeId) -> Result<Template, LintError> {
     let key = workload::generate(KeyType::EcP256)?;
-    let public_key = PublicKey::from_spki(&key.spki)
-        .map_err(|_| KeyError::Crypto { operation: "make a throw-away key" })?;
     let template = Template::new(draft, Linter::new(issuer.clone(), spiffe_id.clone())?);
-    match template.check(&public_key) {
+    match template.check(&key.public) {
         Ok(()) => Ok(template),
         Err(TemplateError::Lint { source, .. }) => Err(source),
         Err(TemplateError::Time(error)) => Err(error.into()),

@@ -68,7 +68,7 @@ pub(crate) fn request(id: &str) -> LeafRequest {
     LeafRequest {
         spiffe_id: SpiffeId::new(id).unwrap(),
         dns_names: Vec::new(),
-        spki: workload::generate(KeyType::EcP256).unwrap().spki,
+        public_key: workload::generate(KeyType::EcP256).unwrap().public,
         lifetime: None,
     }
 }

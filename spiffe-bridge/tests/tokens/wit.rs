@@ -15,8 +15,8 @@ use super::forge::{self, Forge, LEEWAY, WEB, assert_is, part, with};
 use super::support::{Ca, NOW, ca};
 
 async fn issue(ca: &Ca, key_type: KeyType) -> Result<IssuedToken, spiffe_bridge::authority::SignError> {
-    let spki = workload::generate(key_type).unwrap().spki;
-    let content = TokenContent::Wit { spki };
+    let public_key = workload::generate(key_type).unwrap().public;
+    let content = TokenContent::Wit { public_key };
     let request = TokenRequest { spiffe_id: SpiffeId::new(WEB).unwrap(), content, lifetime: None };
     ca.authority.sign_token(request).await
 }
@@ -268,8 +268,8 @@ fn wi_26_only_keys_of_wit_svids_verify_them() {
 async fn a_key_of_the_authority_is_no_holders() {
     let ca = ca().await;
     for id in ca.keys.list().unwrap() {
-        let spki = ca.keys.public(&id).unwrap().spki().to_vec();
-        let content = TokenContent::Wit { spki };
+        let public_key = ca.keys.public(&id).unwrap();
+        let content = TokenContent::Wit { public_key };
         let request = TokenRequest { spiffe_id: SpiffeId::new(WEB).unwrap(), content, lifetime: None };
         let refused = ca.authority.sign_token(request).await.unwrap_err();
         assert!(refused.to_string().contains("authority's own"), "{id}: {refused}");

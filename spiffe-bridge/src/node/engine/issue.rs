@@ -61,7 +61,7 @@ async fn sign(
     let Terms { key_type, lifetime } = spec.terms;
     let key = key.map_or_else(|| workload::generate(key_type), Ok).map_err(IssueError::Key)?;
     let dns_names = spec.dns_names.clone();
-    let request = LeafRequest { spiffe_id: spiffe_id.clone(), dns_names, spki: key.spki, lifetime };
+    let request = LeafRequest { spiffe_id: spiffe_id.clone(), dns_names, public_key: key.public, lifetime };
     let issued = authority.sign(request).await.map_err(IssueError::Sign)?;
     let version = Version { revision: issued.revision, hash: content(&issued.chain, &key.private) };
     let svid = X509Svid {
@@ -87,7 +87,7 @@ async fn sign_token(
         TokenSpec::Jwt { audience } => (None, TokenContent::Jwt { audience }),
         TokenSpec::Wit => {
             let key = workload::generate(KeyType::EcP256).map_err(IssueError::Key)?;
-            (Some(key.private), TokenContent::Wit { spki: key.spki })
+            (Some(key.private), TokenContent::Wit { public_key: key.public })
         }
     };
     let request = TokenRequest { spiffe_id: spiffe_id.clone(), content, lifetime: None };
