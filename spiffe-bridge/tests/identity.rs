@@ -228,8 +228,7 @@ async fn id_20_id_and_key_are_in_the_signed_part() {
     let der = leaf.to_vec();
     let tbs = support::parsed(&leaf).tbs_certificate.as_ref().to_vec();
     let start = der.windows(tbs.len()).position(|w| w == tbs).unwrap();
-    for part in [b"spiffe://example.org/web".as_slice(), asked.public_key.octets()]
-    {
+    for part in [b"spiffe://example.org/web".as_slice(), asked.public_key.octets()] {
         let at = tbs.windows(part.len()).position(|w| w == part).expect("in the signed part");
         let mut forged = der.clone();
         forged[start + at + part.len() - 1] ^= 1;

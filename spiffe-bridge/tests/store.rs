@@ -139,6 +139,22 @@ async fn a_watcher_that_lags_is_told_to_list_again() {
 }
 
 #[tokio::test]
+async fn what_changed_before_anybody_followed_its_prefix_is_to_be_listed() {
+    let (store, _writer) = started(store::in_memory().unwrap());
+    let first = store.watch(b"a/", store.revision());
+    store.transact(writes([put("b/1", "x")])).await.unwrap();
+    let mut late = store.watch(b"b/", Revision(0));
+    assert_eq!(late.next().await.unwrap(), Changes::Lagged { revision: Revision(1) });
+    drop(first);
+    store.transact(writes([put("a/1", "x")])).await.unwrap(); // nobody follows it any more
+    let mut again = store.watch(b"a/", Revision(1));
+    assert_eq!(again.next().await.unwrap(), Changes::Lagged { revision: Revision(2) });
+    store.transact(writes([put("b/1", "y")])).await.unwrap();
+    let Changes::Since { changed, .. } = late.next().await.unwrap() else { panic!("lagged") };
+    assert_eq!(changed, [("b/1".into(), text("y", 3))]);
+}
+
+#[tokio::test]
 async fn a_watcher_learns_that_the_store_is_closed() {
     let (store, thread) = started(store::in_memory().unwrap());
     let mut watch = store.watch(b"", Revision(0));

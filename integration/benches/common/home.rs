@@ -41,19 +41,22 @@ impl Home {
         Self { directory, authority, drain, tasks }
     }
 
-    /// Has `one` issue each of `count`, `concurrent` at a time.
-    pub async fn issue<F>(&self, count: usize, concurrent: usize, one: impl Fn(Authority, usize) -> F)
+    /// Has `one` issue each of `count`, `concurrent` at a time: by as many callers, each with its share.
+    pub async fn issue<O, F>(&self, count: usize, concurrent: usize, one: O)
     where
-        F: Future<Output = ()> + Send + 'static,
+        O: Fn(Authority, usize) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send,
     {
-        let mut running = JoinSet::new();
-        for number in 0..count {
-            if running.len() == concurrent {
-                running.join_next().await.unwrap().unwrap();
-            }
-            running.spawn(one(self.authority.clone(), number));
+        let mut callers = JoinSet::new();
+        for caller in 0..concurrent.min(count) {
+            let (authority, one) = (self.authority.clone(), one.clone());
+            callers.spawn(async move {
+                for number in (caller..count).step_by(concurrent) {
+                    one(authority.clone(), number).await;
+                }
+            });
         }
-        while let Some(done) = running.join_next().await {
+        while let Some(done) = callers.join_next().await {
             done.unwrap();
         }
     }

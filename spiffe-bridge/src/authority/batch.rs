@@ -171,7 +171,7 @@ pub(super) fn check_id(shared: &Shared, id: &SpiffeId) -> Result<(), SignError> 
     if id.path().is_empty() {
         return Err(SignError::NoPath); // X509-SVID §3.1
     }
-    match id.to_string().len() {
+    match "spiffe://".len() + id.trust_domain_name().len() + id.path().len() {
         len if len > MAX_ID_BYTES => Err(SignError::TooLong { len }), // SPIFFE-ID §2.3
         _ => Ok(()),
     }

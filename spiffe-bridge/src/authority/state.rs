@@ -137,9 +137,10 @@ pub(super) fn read_step(store: &Store) -> Result<Option<(Step, Revision)>, State
 /// TBSCertificate (length in 4 octets); numbers are big-endian.
 pub(super) fn reservation<'a>(
     batch: &[u8],
-    leaves: impl Iterator<Item = (&'a Serial, Timestamp, &'a [u8])>,
+    leaves: impl Iterator<Item = (&'a Serial, Timestamp, &'a [u8])> + Clone,
 ) -> Write {
-    let mut value = vec![1];
+    let mut value = Vec::with_capacity(leaves.clone().map(|(_, _, tbs)| tbs.len() + 33).sum::<usize>() + 1);
+    value.push(1);
     let mut last = Timestamp::default();
     for (serial, not_after, tbs) in leaves {
         last = last.max(not_after);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use rustls_pki_types::CertificateDer;
 use spiffe::SpiffeId;
 use zeroize::Zeroizing;
@@ -58,7 +59,7 @@ impl Serial {
 /// Lower-case hexadecimal, two digits an octet.
 impl fmt::Display for Serial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -70,7 +71,7 @@ impl fmt::Debug for Serial {
 
 impl serde::Serialize for Serial {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&HEXLOWER.encode(&self.0))
     }
 }
 

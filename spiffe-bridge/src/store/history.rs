@@ -1,11 +1,11 @@
 //! What changed lately, and the watchers that read it at their own pace.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::{StoreError, Stored};
+use super::{StoreError, Stored, Write};
 use crate::identity::Revision;
 
 /// The transactions that are kept for watchers: some seconds' worth at full speed. A watcher that is
@@ -51,6 +51,7 @@ impl Watch {
         mut revisions: watch::Receiver<Revision>,
     ) -> Self {
         revisions.mark_changed();
+        history.follow(&prefix);
         Self { prefix, seen: from, history, revisions }
     }
 
@@ -68,30 +69,78 @@ impl Watch {
     }
 }
 
-/// The changes of the last transactions, bounded in number and in bytes.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.history.leave(&self.prefix);
+    }
+}
+
+/// The changes of the last transactions, bounded in number and in bytes: those that somebody follows. What is written
+/// most, reservations and the audit log, nobody does.
 #[derive(Debug)]
 pub(super) struct History(Mutex<Kept>);
 
 #[derive(Debug)]
 struct Kept {
-    /// Everything after this revision, up to `newest`, is in `transactions`.
+    /// As many as there are watches.
+    followed: Vec<Followed>,
+    /// Everything that is followed after this revision, up to `newest`, is in `transactions`.
     from: Revision,
     newest: Revision,
     transactions: VecDeque<(Revision, usize, Vec<Change>)>,
     bytes: usize,
 }
 
+/// A prefix that watches follow, and from when on its changes are kept.
+#[derive(Debug)]
+struct Followed {
+    prefix: Vec<u8>,
+    from: Revision,
+    watches: usize,
+}
+
 impl History {
     pub(super) fn starting_at(revision: Revision) -> Self {
-        let transactions = VecDeque::new();
-        Self(Mutex::new(Kept { from: revision, newest: revision, transactions, bytes: 0 }))
+        let (followed, transactions) = Default::default();
+        Self(Mutex::new(Kept { followed, from: revision, newest: revision, transactions, bytes: 0 }))
     }
 
-    /// Adds what a transaction changed, and forgets the oldest where there is too much.
-    pub(super) fn push(&self, revision: Revision, changes: Vec<Change>) {
-        let size = changes.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, |s| s.value.len()) + 64).sum();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn follow(&self, prefix: &[u8]) {
+        let mut kept = self.kept();
+        let from = kept.newest;
+        match kept.followed.iter_mut().find(|followed| followed.prefix == prefix) {
+            Some(followed) => followed.watches += 1,
+            None => kept.followed.push(Followed { prefix: prefix.to_vec(), from, watches: 1 }),
+        }
+    }
+
+    fn leave(&self, prefix: &[u8]) {
+        let mut kept = self.kept();
+        kept.followed.retain_mut(|followed| {
+            followed.watches -= usize::from(followed.prefix == prefix);
+            followed.watches > 0
+        });
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what a transaction wrote, and forgets the oldest where there is too much.
+    pub(super) fn push(&self, revision: Revision, writes: Vec<Write>) {
+        let mut kept = self.kept();
         kept.newest = revision;
+        let is_followed = |key: &[u8]| kept.followed.iter().any(|followed| key.starts_with(&followed.prefix));
+        let change = |write| match write {
+            Write::Put { key, value } => (key, Some(Stored { value, revision })),
+            Write::Delete { key } => (key, None),
+        };
+        let changes: Vec<Change> =
+            writes.into_iter().map(change).filter(|(key, _)| is_followed(key)).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let size = changes.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, |s| s.value.len()) + 64).sum();
         kept.bytes += size;
         kept.transactions.push_back((revision, size, changes));
         while kept.transactions.len() > KEPT_TRANSACTIONS || kept.bytes > KEPT_BYTES {
@@ -103,10 +152,12 @@ impl History {
 
     /// What changed under `prefix` after `seen`, which is then moved to the newest revision.
     fn since(&self, from: Revision, prefix: &[u8], seen: &mut Revision) -> Option<Changes> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept();
         *seen = kept.newest;
+        let followed = kept.followed.iter().find(|followed| followed.prefix == prefix);
+        let told_from = followed.map_or(kept.newest, |followed| followed.from).max(kept.from);
         // A revision that is newer than any of ours comes from another history: the store was put back.
-        if from < kept.from || from > kept.newest {
+        if from < told_from || from > kept.newest {
             return Some(Changes::Lagged { revision: kept.newest });
         }
         let start = kept.transactions.partition_point(|(revision, ..)| *revision <= from);

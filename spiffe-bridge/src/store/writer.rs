@@ -7,8 +7,8 @@ use redb::{Database, ReadableTable, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::file::{META, REVISION, VALUES};
-use super::history::{Change, History};
-use super::{Compare, StoreError, Stored, Transaction, Write};
+use super::history::History;
+use super::{Compare, StoreError, Transaction, Write};
 use crate::identity::Revision;
 
 /// The most transactions in one commit, so that the first of them does not wait too long for the last.
@@ -91,8 +91,7 @@ impl Writer {
                 && !transaction.writes.is_empty()
             {
                 newest = *revision;
-                // Moved and not copied: most of it nobody follows.
-                self.history.push(newest, changes(transaction.writes, newest));
+                self.history.push(newest, transaction.writes);
             }
             answers.push((answer, verdict.map_err(|compare| StoreError::Conflict { compare })));
         }
@@ -174,13 +173,4 @@ fn apply(values: &mut Values<'_>, writes: &[Write], revision: Revision) -> Resul
         }
     }
     Ok(())
-}
-
-/// What the history tells of `writes`.
-fn changes(writes: Vec<Write>, revision: Revision) -> Vec<Change> {
-    let change = |write| match write {
-        Write::Put { key, value } => (key, Some(Stored { value, revision })),
-        Write::Delete { key } => (key, None),
-    };
-    writes.into_iter().map(change).collect()
 }
