@@ -68,6 +68,52 @@ async fn ads_serves_a_mesh_over_the_network() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_remote_caller_that_went_counts_until_an_operator_lets_it_go() {
+    let scratch = Scratch::new().unwrap();
+    let door = Door::new(&scratch).unwrap();
+    let options = Options { more: door.config(""), ..Options::default() };
+    let mut server = Server::start(&scratch, "server", &options).await.unwrap();
+    server.write_documents("edge", &remote_entry("spiffe://example.org/edge", "edge")).unwrap();
+    let edge = door.operator.issue(&proxy("edge"), Duration::from_secs(3600)).unwrap();
+    // In a runtime of its own, with which its connection ends.
+    let served = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let channel = connect(door.address, &edge).await.unwrap();
+            sds::svid_over(channel, "default").await.is_ok()
+        })
+    };
+    let elsewhere = || std::thread::scope(|scope| scope.spawn(served).join().unwrap());
+    poll::holds("the edge is served", SOON, async || elsewhere()).await.unwrap();
+    // No kernel tells of its end, as it does of a process.
+    let holders = || {
+        let ran = server.cli(&["streams", "--not-holding", "default", "-o", "json"]).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&ran.stdout).unwrap()
+    };
+    let away = poll::until("it is away and counts", SOON, async || {
+        let missing = holders()["missing"][0].clone();
+        (missing["connected"] == false).then(|| missing["holder"].as_str().unwrap().to_owned())
+    });
+    let holder = away.await.unwrap_or_else(|error| panic!("{error}: {}\n{}", holders(), server.log()));
+    let forget = |holder: &str| server.cli(&["streams", "forget", holder]).unwrap();
+    let ran = forget(&holder);
+    assert!(ran.status.success(), "{ran:?}");
+    assert_eq!(holders()["members"], 0);
+    let ran = forget(&holder);
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.code() == Some(1) && said.contains("no member of the roster"), "{said}");
+
+    server.stop().await.unwrap();
+    let (store, _writer) = spiffe_bridge::store::open(&server.data().join("store.redb")).unwrap();
+    let log = spiffe_bridge::audit::Log::open(store, spiffe_bridge::clock::Clock::system()).unwrap();
+    let records = log.read(0, 1000).unwrap();
+    let forgotten = |record: &&spiffe_bridge::audit::Record| record.event.kind == "roster.member_forgotten";
+    let record = records.iter().find(forgotten).expect("on record");
+    assert_eq!(record.event.subject, holder);
+    assert_eq!(record.event.detail["identities"][0], "spiffe://example.org/edge");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_remote_caller_cannot_get_a_local_identity() {
     let scratch = Scratch::new().unwrap();
     let door = Door::new(&scratch).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GET  /v1/status /v1/streams /v1/entries /v1/bundle        POST /v1/entries/rescan {"prune": false}
-//! GET  /v1/explain/pid/N
+//! GET  /v1/explain/pid/N                                    POST /v1/holders/missing {"name": "ROOTCA"}
+//!                                                           POST /v1/holders/forget {"holder": "remote:…"}
 //! GET  /metrics /healthz /readyz                            (these three on metrics.listen too)
 //! ```
 //!
@@ -22,8 +23,8 @@ mod routes;
 mod sources;
 
 pub use model::{
-    Bundle, Entries, Explained, Finding, Holders, Matching, Near, NotHolding, Rescan, Rescanned, State,
-    Status,
+    Bundle, Entries, Explained, Finding, Forget, Forgotten, Holders, Matching, Near, NotHolding, Rescan,
+    Rescanned, State, Status,
 };
 pub use sources::Sources;
 

@@ -159,13 +159,7 @@ fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer, e
             Ok(Outcome::Well)
         }
         Verb::Status { server, format } => status::run(&client(server, environment)?, format, out),
-        Verb::Streams { server, format, not_acknowledged, not_holding, acknowledged } => {
-            let client = client(server, environment)?;
-            match not_holding {
-                Some(named) => holders::run(&client, &named, acknowledged, format, out),
-                None => lists::streams(&client, format, not_acknowledged, out, err),
-            }
-        }
+        Verb::Streams(args) => streams(args, environment, out, err),
         Verb::Entries(args) => entries::run(args, hooks, environment, out, err),
         Verb::Explain(args::Explain::Pid { pid, server, format }) => {
             explain::pid(&client(server, environment)?, pid, format, out)
@@ -175,6 +169,23 @@ fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer, e
         Verb::Config(args::ConfigVerb::Check { config, format }) => {
             check::run(config, format, hooks, environment, out)
         }
+    }
+}
+
+fn streams(
+    args: args::StreamsArgs,
+    environment: &Environment,
+    out: &mut Printer,
+    err: &mut Printer,
+) -> Ended {
+    let args::StreamsArgs { verb, server, format, not_acknowledged, not_holding, acknowledged } = args;
+    if let Some(args::StreamsVerb::Forget { holder, server, format }) = verb {
+        return holders::forget(&client(server, environment)?, &holder, format, out);
+    }
+    let client = client(server, environment)?;
+    match not_holding {
+        Some(named) => holders::run(&client, &named, acknowledged, format, out),
+        None => lists::streams(&client, format, not_acknowledged, out, err),
     }
 }
 

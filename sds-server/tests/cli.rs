@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sds_server::admin::{
-    AdminServer, Bundle, Entries, Explained, Finding, Holders, MetricsServer, Near, NotHolding, Rescan,
-    Rescanned, Sources, State, Status,
+    AdminServer, Bundle, Entries, Explained, Finding, Forget, Forgotten, Holders, MetricsServer, Near,
+    NotHolding, Rescan, Rescanned, Sources, State, Status,
 };
 use sds_server::cli::output::Printer;
 use sds_server::cli::{EntryCheck, Hooks, Init, run_from};
@@ -362,6 +362,15 @@ async fn serve() -> Fixture {
             let NotHolding { name, version: wanted, .. } = question;
             Ok(Holders { name, wanted, members: 2, missing, turned_away: 0, complete })
         }),
+        forget: Arc::new(|Forget { holder }| {
+            let identities = vec!["spiffe://example.org/edge".to_owned()];
+            let not_after = Some("2026-11-24T12:00:00Z".to_owned());
+            let forgotten = match &*holder {
+                "remote:CN=gone" => Ok(Forgotten { holder, identities, not_after }),
+                _ => Err(format!("{holder} stays: it is connected: drain it first")),
+            };
+            Box::pin(async move { forgotten })
+        }),
         entries: Arc::new(|| Entries {
             entries: vec![json!({"spiffe_id": "spiffe://example.org/web", "selectors": ["unix:uid:1"]})],
             problems: Vec::new(),
@@ -497,6 +506,17 @@ async fn who_does_not_hold_a_version_is_told_with_the_reason_and_is_a_finding() 
     assert_eq!((ran.status, &*ran.out), (0, "all 2 members that have ROOTCA hold version 7\n"));
     let ran = fixture.cli("streams --not-holding ROOTCA").await;
     assert!(ran.status == 1 && ran.err.contains("no version is known"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_client_is_forgotten_by_the_name_that_the_roster_has_for_it() {
+    let fixture = serve().await;
+    let ran = fixture.cli("streams forget remote:CN=gone").await;
+    let said = "remote:CN=gone (spiffe://example.org/edge) is forgotten; its last certificate is valid until 2026-11-24T12:00:00Z\n";
+    assert_eq!((ran.status, &*ran.out), (0, said));
+    let ran = fixture.cli("streams forget remote:CN=there").await;
+    assert!(ran.status == 1 && ran.err.contains("stays: it is connected"), "{ran:?}");
+    assert_eq!(fixture.cli("streams forget somebody").await.status, 2, "that is no holder");
 }
 
 #[tokio::test]

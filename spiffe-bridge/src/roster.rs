@@ -19,6 +19,7 @@
 mod book;
 mod holder;
 mod keeper;
+mod leaving;
 mod missing;
 mod record;
 mod standing;
@@ -26,5 +27,6 @@ mod standing;
 pub use book::Config;
 pub use holder::HolderKey;
 pub use keeper::{Keeper, Roster, RosterError, RosterStatus, open};
+pub use leaving::{Leaver, Stays};
 pub use missing::{Answer, Enough, Missing, Wanted, Why};
 pub use standing::{Means, NameRow, Presence, Refusal, Report, Standing};

@@ -7,8 +7,8 @@ use spiffe_bridge::attest::ProcessKey;
 use spiffe_bridge::clock::{Clock, Hands, Timestamp};
 use spiffe_bridge::identity::{ContentHash, Revision, Version};
 use spiffe_bridge::roster::{
-    Config, Enough, HolderKey, Keeper, Means, NameRow, Presence, Refusal, Report, Roster, Standing, Wanted,
-    Why, open,
+    Config, Enough, HolderKey, Keeper, Means, NameRow, Presence, Refusal, Report, Roster, Standing, Stays,
+    Wanted, Why, open,
 };
 use spiffe_bridge::store::{self, Store};
 use tokio_util::sync::CancellationToken;
@@ -96,6 +96,25 @@ async fn a_crash_leaves_somebody_unaccounted_for_until_the_last_certificate_has_
     }
     drain.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn only_who_can_use_nothing_any_more_is_let_go_at_an_operators_word() {
+    let store = store();
+    let (roster, ..) = opened(&store).await;
+    let remote = HolderKey::Remote("CN=edge".into());
+    let at_the_edge = |presence| Report { holder: remote.clone(), uid: None, presence, ..report() };
+    assert_eq!(roster.leave(&remote), Err(Stays::Unknown));
+    roster.report(at_the_edge(Presence::Connected));
+    assert_eq!(roster.leave(&remote), Err(Stays::Connected));
+    roster.report(at_the_edge(Presence::Away));
+    assert_eq!(roster.leave(&remote), Ok(()));
+    assert!(!roster.knows(&remote));
+    roster.report(Report { presence: Presence::Away, ..report() });
+    assert_eq!(roster.leave(&own()), Err(Stays::Alive), "cut off, this process still has its key");
+    roster.close().await.unwrap();
+    let (roster, ..) = opened(&store).await;
+    assert!(!roster.knows(&remote) && roster.knows(&own()), "over a restart too");
 }
 
 #[tokio::test]

@@ -122,6 +122,25 @@ pub struct Holders {
     pub complete: bool,
 }
 
+/// Asks for a member of the roster to be let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forget {
+    /// The member, as `holder` names it in [`Holders::missing`].
+    pub holder: String,
+}
+
+/// A member that was let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// The member.
+    pub holder: String,
+    /// The SPIFFE IDs that it had.
+    pub identities: Vec<String>,
+    /// The end of the last certificate that it was given: until then whoever has its key can use it.
+    pub not_after: Option<String>,
+}
+
 /// What a process is to the server: which selectors it has, and what they lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Explained {

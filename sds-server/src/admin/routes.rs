@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::model::{NotHolding, Rescan};
+use super::model::{Forget, NotHolding, Rescan};
 use super::sources::Sources;
 
 /// The greatest request has a few dozen bytes.
@@ -20,6 +20,7 @@ pub(super) fn admin(sources: Sources) -> Router {
         .route("/v1/status", get(async |State(s): State<Sources>| Json((s.status)())))
         .route("/v1/streams", get(async |State(s): State<Sources>| Json(json!({"streams": (s.streams)()}))))
         .route("/v1/holders/missing", post(missing))
+        .route("/v1/holders/forget", post(forget))
         .route("/v1/entries", get(async |State(s): State<Sources>| Json((s.entries)())))
         .route("/v1/bundle", get(bundle))
         .route("/v1/entries/rescan", post(rescan))
@@ -68,6 +69,17 @@ async fn missing(
     match (sources.missing)(question) {
         Ok(holders) => Json(holders).into_response(),
         Err(why) => problem(StatusCode::BAD_REQUEST, &why),
+    }
+}
+
+async fn forget(State(sources): State<Sources>, request: Result<Json<Forget>, JsonRejection>) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    match (sources.forget)(request).await {
+        Ok(forgotten) => Json(forgotten).into_response(),
+        Err(why) => problem(StatusCode::CONFLICT, &why),
     }
 }
 

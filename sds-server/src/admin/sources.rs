@@ -5,7 +5,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::model::{Bundle, Entries, Explained, Holders, NotHolding, Rescan, Rescanned, Status};
+use super::model::{
+    Bundle, Entries, Explained, Forget, Forgotten, Holders, NotHolding, Rescan, Rescanned, Status,
+};
 use crate::runtime::Readiness;
 use crate::telemetry::metrics::Metrics;
 
@@ -14,6 +16,9 @@ type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
 /// The rescan's answer: what it did, or why it could not.
 type Rescanning = BoxFuture<'static, Result<Rescanned, String>>;
+
+/// The member that was let go, or why it stays.
+type Forgetting = BoxFuture<'static, Result<Forgotten, String>>;
 
 /// What a process is to the server, or why nothing can be said of it.
 type Explaining = BoxFuture<'static, Result<Explained, String>>;
@@ -27,6 +32,8 @@ pub struct Sources {
     pub streams: Ask<Vec<Value>>,
     /// Who does not hold a version of a name yet, or why the question has no answer.
     pub missing: Arc<dyn Fn(NotHolding) -> Result<Holders, String> + Send + Sync>,
+    /// Lets a member of the roster go, for an operator.
+    pub forget: Arc<dyn Fn(Forget) -> Forgetting + Send + Sync>,
     /// The entries in force.
     pub entries: Ask<Entries>,
     /// Our own bundle; `None` until there is one.

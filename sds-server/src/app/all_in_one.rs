@@ -105,6 +105,8 @@ pub(super) async fn serve(
             entries,
             streams,
             roster: roster.clone(),
+            desk: desk.clone(),
+            log: log.clone(),
             attestor: attestor.clone(),
             remote: remote.as_ref().map(Remote::status),
         };

@@ -1,13 +1,14 @@
-//! Who holds what, for the admin API: the streams with what the roster proves of them, and who is missing.
+//! Who holds what, for the admin API: the streams with what the roster proves of them, who is missing, and who is let go.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use spiffe_bridge::audit::Event;
 use spiffe_bridge::identity::{Revision, Version};
-use spiffe_bridge::roster::{Enough, HolderKey, NameRow, Wanted};
+use spiffe_bridge::roster::{Enough, HolderKey, NameRow, Stays, Wanted};
 
 use super::sources::{Parts, value};
-use crate::admin::{Holders, NotHolding};
+use crate::admin::{Forget, Forgotten, Holders, NotHolding};
 use crate::sds::nack::Kind;
 use crate::sds::names::Name;
 
@@ -61,6 +62,21 @@ impl Parts {
             turned_away: answer.turned_away,
             complete: answer.is_complete(),
         })
+    }
+
+    /// Lets a member go of whom the operator says that it holds nothing any more.
+    pub(super) async fn forget(self, Forget { holder }: Forget) -> Result<Forgotten, String> {
+        let stays = |stays: Stays| format!("{holder} stays: {stays}");
+        let key: HolderKey = holder.parse().map_err(|_| stays(Stays::Unknown))?;
+        let leaver = self.roster.leaving(&key).map_err(stays)?;
+        // Invariant 5: on record before it is done.
+        let event = Event::new("roster.member_forgotten", &*holder, &leaver);
+        self.log.append(vec![event]).await.map_err(|error| format!("{holder} stays: {error}"))?;
+        self.roster.leave(&key).map_err(stays)?;
+        self.desk.forget(&key);
+        tracing::info!(%holder, "let go from the roster at an operator's word");
+        let identities = leaver.identities.iter().map(ToString::to_string).collect();
+        Ok(Forgotten { holder, identities, not_after: leaver.not_after.map(|end| end.to_string()) })
     }
 
     /// Without a version: of what is the same for everybody the newest there is, else what each was sent last.

@@ -7,6 +7,7 @@ use futures::future::FutureExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 use spiffe_bridge::attest::{Attestor, ServiceStatus};
+use spiffe_bridge::audit::Log;
 use spiffe_bridge::authority::Authority;
 use spiffe_bridge::clock::duration;
 use spiffe_bridge::node::Node;
@@ -19,6 +20,7 @@ use super::explain::explain;
 use super::remote::RemoteStatus;
 use crate::admin::{Bundle, Entries, Explained, Finding, Rescan, Rescanned, Sources, State, Status};
 use crate::config::Settings;
+use crate::receipts::Desk;
 use crate::runtime::{Drain, Readiness};
 use crate::sds::StreamRegistry;
 use crate::sds::pem;
@@ -37,6 +39,8 @@ pub(super) struct Parts {
     pub(super) entries: DirectoryHandle,
     pub(super) streams: StreamRegistry,
     pub(super) roster: Roster,
+    pub(super) desk: Desk,
+    pub(super) log: Log,
     pub(super) attestor: Arc<Attestor>,
     /// The door to the network, if it is open.
     pub(super) remote: Option<RemoteStatus>,
@@ -45,12 +49,13 @@ pub(super) struct Parts {
 pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain: &Drain) -> Sources {
     let (status, entries, bundle, rescan) = (parts.clone(), parts.clone(), parts.clone(), parts.clone());
     let explain = parts.clone();
-    let (streams, missing) = (parts.clone(), parts.clone());
+    let (streams, missing, forget) = (parts.clone(), parts.clone(), parts.clone());
     let (drain, waiting) = (drain.clone(), readiness.clone());
     Sources {
         status: Arc::new(move || status.status(&waiting, &drain)),
         streams: Arc::new(move || streams.streams()),
         missing: Arc::new(move |question| missing.missing(&question)),
+        forget: Arc::new(move |request| forget.clone().forget(request).boxed()),
         entries: Arc::new(move || entries.entries()),
         bundle: Arc::new(move || Some(bundle.bundle())),
         rescan: Arc::new(move |request| rescan.clone().rescan(request).boxed()),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use spiffe_bridge::roster::HolderKey;
 
 mod bootstrap;
 
@@ -46,21 +47,7 @@ pub enum Verb {
         format: Format,
     },
     /// List what is streamed to whom, and what they said to it
-    Streams {
-        #[command(flatten)]
-        server: ServerArgs,
-        /// Only what was sent and is not acknowledged; 1 if there is any
-        #[arg(long)]
-        not_acknowledged: bool,
-        /// Who does not hold NAME, at this version or a later one, and why; also who is away. 1 if anybody is missing
-        #[arg(long, value_name = "NAME[@VERSION]", conflicts_with = "not_acknowledged")]
-        not_holding: Option<String>,
-        /// With --not-holding: the client's word is enough, its counters need not prove it
-        #[arg(long, requires = "not_holding")]
-        acknowledged: bool,
-        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
-        format: Format,
-    },
+    Streams(StreamsArgs),
     /// List the entries in force, check their documents, or have them read again
     Entries(EntriesArgs),
     /// Tell why somebody gets what they get
@@ -132,6 +119,40 @@ pub enum BundleFormat {
     Pem,
     /// With trust domain and version
     Json,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct StreamsArgs {
+    #[command(subcommand)]
+    pub verb: Option<StreamsVerb>,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Only what was sent and is not acknowledged; 1 if there is any
+    #[arg(long)]
+    pub not_acknowledged: bool,
+    /// Who does not hold NAME, at this version or a later one, and why; also who is away. 1 if anybody is missing
+    #[arg(long, value_name = "NAME[@VERSION]", conflicts_with = "not_acknowledged")]
+    pub not_holding: Option<String>,
+    /// With --not-holding: the client's word is enough, its counters need not prove it
+    #[arg(long, requires = "not_holding")]
+    pub acknowledged: bool,
+    #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StreamsVerb {
+    /// Let a client go that was drained for good and still counts; recorded. 1 if it may still use what it has
+    Forget {
+        /// The client, as `holder` names it in --not-holding NAME -o json
+        #[arg(value_name = "HOLDER")]
+        holder: HolderKey,
+        #[command(flatten)]
+        server: ServerArgs,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,12 +1,13 @@
-//! `streams --not-holding`: who does not hold a version yet, and why.
+//! `streams --not-holding`: who does not hold a version yet, and why; `streams forget`: who is let go.
 
 use serde_json::{Value, json};
+use spiffe_bridge::roster::HolderKey;
 
 use super::args::Format;
 use super::client::Client;
 use super::output::{Printer, escape};
 use super::{Ended, Outcome};
-use crate::admin::{Holders, NotHolding};
+use crate::admin::{Forget, Forgotten, Holders, NotHolding};
 
 const COLUMNS: [&str; 10] =
     ["identities", "pid", "uid", "connected", "standing", "version", "since", "seen", "not_after", "why"];
@@ -26,6 +27,23 @@ pub(super) fn run(
         Format::Json | Format::Yaml => out.structured(&holders, format)?,
     }
     Ok(if holders.complete { Outcome::Well } else { Outcome::Finding })
+}
+
+pub(super) fn forget(client: &Client, holder: &HolderKey, format: Format, out: &mut Printer) -> Ended {
+    let request = Forget { holder: holder.to_string() };
+    let forgotten: Forgotten = client.post("/v1/holders/forget", &request).map_err(anyhow::Error::from)?;
+    match format {
+        Format::Table => {
+            let Forgotten { holder, identities, not_after } = &forgotten;
+            let who = escape(&format!("{holder} ({})", identities.join(", ")));
+            out.line(&match not_after {
+                Some(end) => format!("{who} is forgotten; its last certificate is valid until {end}"),
+                None => format!("{who} is forgotten; it had no certificate"),
+            })?;
+        }
+        Format::Json | Format::Yaml => out.structured(&forgotten, format)?,
+    }
+    Ok(Outcome::Well)
 }
 
 /// `NAME@VERSION`; what stands behind the last `@` is a version if it begins with a digit.

@@ -84,6 +84,11 @@ impl Desk {
         Self { proxies, roster, clock, room: Room::new(KEPT), books: Arc::default() }
     }
 
+    /// Keeps no book of `holder` any more, who left the roster: should it come back, all of it is reported anew.
+    pub fn forget(&self, holder: &HolderKey) {
+        lock(&self.books).remove(holder);
+    }
+
     /// Whether a flush of the caller of `session` may be read.
     pub(super) fn admits(&self, session: &Session) -> Result<Option<Arc<Proxy>>, Refused> {
         // Whoever has no stream is told nothing by us: what it says of itself proves nothing, and is not kept.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::HolderKey;
 use super::book::{Book, Config, Dirty};
+use super::leaving::{Leaver, Stays};
 use super::missing::{Answer, Enough, Wanted};
 use super::record;
 use super::standing::{NameRow, Report};
@@ -114,10 +115,29 @@ impl Roster {
         }
     }
 
-    /// A member that says it is going holds nothing any more.
-    pub fn leave(&self, holder: &HolderKey) {
-        self.book().leave(holder, self.0.clock.now());
+    /// The member that would go if it were [let go](Self::leave).
+    ///
+    /// # Errors
+    /// [`Stays`] says why it may not.
+    pub fn leaving(&self, holder: &HolderKey) -> Result<Leaver, Stays> {
+        let leaver = self.book().leaver(holder)?;
+        // Cut off but alive, it still counts, and when it comes back more than that is known of it than of a new one.
+        let is_alive = matches!(holder, HolderKey::Process(_)) && !holder.is_gone();
+        if is_alive { Err(Stays::Alive) } else { Ok(leaver) }
+    }
+
+    /// Lets a member go of whom an operator says that it holds nothing any more.
+    ///
+    /// # Errors
+    /// [`Stays`] says why it may not.
+    pub fn leave(&self, holder: &HolderKey) -> Result<(), Stays> {
+        self.leaving(holder)?;
+        let mut book = self.book();
+        book.leaver(holder)?; // it may have come back meanwhile
+        book.leave(holder, self.0.clock.now());
+        drop(book);
         self.0.changed.notify_one();
+        Ok(())
     }
 
     /// What is known of one holder's names.
