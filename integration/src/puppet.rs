@@ -1,6 +1,10 @@
 //! A server whose secrets a test chooses: SDS, receipts and roster as `serve` composes them, without an authority. So
 //! an Envoy can be sent what ours would never issue.
 
+mod stand;
+
+pub use stand::{DOMAIN, Stand};
+
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use envoy_configs::Api;
 use integration::app::App;
-use integration::mesh::{Mesh, Plan, Pool};
+use integration::mesh::{Mesh, Plan, Pool, Way};
 use integration::poll;
 use integration::server::Options;
 
-async fn check(protocol: &str, change: fn(String) -> String) {
+async fn check(way: Way, protocol: &str, change: fn(String) -> String) {
     let server = Options { leaf_lifetime: Some("8s".into()), ..Options::default() };
-    let plan = Plan { server, api: Api::Ads, change, pool: Pool::HandshakeEach, ..Plan::default() };
+    let plan = Plan { way, server, api: Api::Ads, change, pool: Pool::HandshakeEach, ..Plan::default() };
     let mesh = Mesh::start(&plan).await.unwrap();
     let _app = App::start("api", mesh.app).await.unwrap();
     assert_eq!(mesh.call(&[]).await.unwrap().peer, std::slice::from_ref(&mesh.web_id));
@@ -36,16 +36,22 @@ async fn check(protocol: &str, change: fn(String) -> String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ads_delta_serves_listeners_and_clusters_on_one_stream() {
-    check("delta", |text| text).await;
+    check(Way::Socket, "delta", |text| text).await;
 }
 
 /// No bootstrap of ours has it: its responses name every secret anew.
+fn sotw(text: String) -> String {
+    let changed = text.replace("api_type: DELTA_GRPC", "api_type: GRPC");
+    assert_ne!(changed, text);
+    changed
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ads_state_of_the_world_serves_listeners_and_clusters_on_one_stream() {
-    let sotw = |text: String| {
-        let changed = text.replace("api_type: DELTA_GRPC", "api_type: GRPC");
-        assert_ne!(changed, text);
-        changed
-    };
-    check("sotw", sotw).await;
+    check(Way::Socket, "sotw", sotw).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ads_state_of_the_world_serves_over_the_network_as_well() {
+    check(Way::Network, "sotw", sotw).await;
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use envoy_configs::Api;
 use integration::mesh::{Mesh, Plan};
 use integration::server::{Options, Server};
 use integration::{http, poll, sds};
@@ -50,9 +51,24 @@ fn whys(holders: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_shipped_bootstraps_use_is_proved_and_stays_so_over_renewals() {
+    proved_over_renewals(Api::Delta, |text| text).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_by_ads_is_proved_name_by_name_and_stays_so_over_renewals() {
+    proved_over_renewals(Api::Ads, |text| text).await;
+}
+
+/// Each of its responses carries one name, and each of its requests all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_by_ads_state_of_the_world_is_proved_as_well() {
+    proved_over_renewals(Api::Ads, |text| text.replace("api_type: DELTA_GRPC", "api_type: GRPC")).await;
+}
+
+async fn proved_over_renewals(api: Api, change: fn(String) -> String) {
     // Renewed each two seconds or so.
     let server = Options { leaf_lifetime: Some("20s".into()), renew_at: Some(0.1), ..Options::default() };
-    let mesh = Mesh::start(&Plan { server, ..Plan::default() }).await.unwrap();
+    let mesh = Mesh::start(&Plan { server, api, change, ..Plan::default() }).await.unwrap();
     let all = |state: &str| {
         [("api", "ROOTCA"), ("api", &*mesh.api_id), ("web", "ROOTCA"), ("web", "default")]
             .map(|(node, name)| (node.to_owned(), name.to_owned(), state.to_owned()))

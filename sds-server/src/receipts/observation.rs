@@ -106,7 +106,25 @@ impl Observation {
                 seen.take(metric)?;
             }
         }
+        seen.join_numbered();
         Ok(seen)
+    }
+
+    /// The SPIFFE validator has a gauge for each certificate of a secret, by the secret's name and a number: who uses
+    /// `ALL` is told by `ALL_0`, `ALL_1` (seen with 1.40.0). A secret of such a name has a version of its own.
+    fn join_numbered(&mut self) {
+        let of_number = |name: &str, secret: &Secret| {
+            let (base, number) = name.rsplit_once('_')?;
+            let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+            let is_its = is_number && secret.version.is_none() && self.secrets.get(base)?.version.is_some();
+            is_its.then(|| (Box::<str>::from(name), Box::<str>::from(base)))
+        };
+        let numbered: Vec<_> = self.secrets.iter().filter_map(|(name, s)| of_number(name, s)).collect();
+        for (name, base) in numbered {
+            if let Some(secret) = self.secrets.remove(&name) {
+                self.secrets.entry(base).or_default().users.extend(secret.users);
+            }
+        }
     }
 
     fn take(&mut self, metric: &Metric) -> Result<(), Error> {
@@ -165,4 +183,29 @@ fn counter(metric: &Metric) -> Result<Option<u64>, Error> {
         return Err(Error::Deltas);
     }
     Ok(sum.points.first().and_then(|point| point.integer).map(i64::cast_unsigned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::otlp::{Gauge, Point, Resource, Scope};
+    use super::*;
+
+    #[test]
+    fn a_numbered_certificate_is_of_the_secret_that_has_the_name() {
+        let gauge = |name: &str| Metric {
+            name: name.to_owned(),
+            gauge: Some(Gauge { points: vec![Point { integer: Some(1) }] }),
+            sum: None,
+        };
+        let used =
+            |name: &str| gauge(&format!("listener.a.ssl.certificate.{name}.expiration_unix_time_seconds"));
+        let mut metrics: Vec<Metric> =
+            ["ALL", "web_1", "web"].map(|name| gauge(&format!("sds.{name}.version"))).into();
+        metrics.extend(["ALL_0", "ALL_1", "web_1", "other_0", "ALL_x"].map(used));
+        let export = Export { resources: vec![Resource { scopes: vec![Scope { metrics }] }] };
+        let seen = Observation::decode(&export.encode_to_vec(), Bounds::default()).unwrap();
+        let users = |name: &str| seen.secrets.get(name).map(|secret| secret.users.len());
+        assert_eq!(["ALL", "web_1", "web"].map(users), [Some(1), Some(1), Some(0)]);
+        assert_eq!(["ALL_0", "ALL_1", "other_0", "ALL_x"].map(users), [None, None, Some(1), Some(1)]);
+    }
 }

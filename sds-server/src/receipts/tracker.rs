@@ -200,6 +200,11 @@ fn is_settled(base: Option<&Base>, now: &Observation, told: &[Told]) -> bool {
     if told.iter().any(|told| told.answer.is_none()) {
         return false;
     }
+    // A refusal is counted for each name of its stream: of ADS that is every one.
+    let mut refused: BTreeMap<u64, u64> = BTreeMap::new();
+    for told in told {
+        *refused.entry(told.stream).or_default() += base.map_or(0, |base| base.since(told).1);
+    }
     told.chunk_by(|a, b| a.name == b.name).all(|of_name| {
         let Some(first) = of_name.first() else { return true };
         let Some(secret) = now.secrets.get(&*stat_name(&first.name)) else {
@@ -209,7 +214,7 @@ fn is_settled(base: Option<&Base>, now: &Observation, told: &[Told]) -> bool {
         let shows = |told: &Told| {
             told.acked.is_none_or(|acked| secret.version == Some(xxh64(acked.to_string().as_bytes())))
         };
-        let refused: u64 = of_name.iter().map(|told| base.map_or(0, |base| base.since(told).1)).sum();
+        let refused: u64 = of_name.iter().filter_map(|told| refused.get(&told.stream)).sum();
         let counted = base.is_none_or(|base| {
             let before = base.seen.secrets.get(&*stat_name(&first.name)).map_or(0, |secret| secret.rejected);
             secret.rejected.checked_sub(before) == Some(refused)

@@ -39,9 +39,11 @@ impl Stream {
             (told.sent, told.sends, told.answer) = (sent, told.sends + 1, None);
             return;
         }
+        // A stream for each name, as Envoy has them without ADS.
+        let stream = name.len() as u64;
         let (sent_at, name) = (Timestamp::default(), name.into());
         let told = Told {
-            stream: 1,
+            stream,
             name,
             sends: 1,
             acks: 0,
@@ -148,6 +150,26 @@ fn a_refusal_is_told_by_the_counters_too() {
     stream.answered("web", refusal());
     stream.flushed(flush(1, 1, 2, 3));
     assert_eq!(stream.verdict("web"), Some(Verdict::PossiblyApplied), "one context had switched");
+}
+
+#[test]
+fn a_refusal_over_ads_is_counted_for_each_name_and_is_of_one() {
+    let mut stream = Stream::new(Life::Whole);
+    stream.push("web", 1);
+    stream.push("roots", 1);
+    stream.told.iter_mut().for_each(|told| told.stream = 1);
+    stream.flushed(flush(1, 1, 0, 2));
+    stream.sent("web", 2);
+    stream.answered("web", refusal());
+    stream.flushed(flush(1, 1, 1, 2));
+    assert_eq!(stream.verdict("web"), None, "that is not what Envoy counts there");
+    let mut now = flush(1, 1, 1, 2);
+    now.secrets.get_mut("roots").unwrap().rejected = 1;
+    stream.flushed(now);
+    assert_eq!(
+        (stream.verdict("web"), stream.verdict("roots")),
+        (Some(Verdict::Refused), Some(Verdict::Proved))
+    );
 }
 
 #[test]
