@@ -118,6 +118,12 @@ impl Server {
         self.dir.join("api.sock")
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")

@@ -21,30 +21,41 @@ fn differs(path: &Path, new: &[u8]) -> bool {
     differs
 }
 
-#[test]
-fn messages_and_descriptors_are_those_of_the_proto_files() {
+/// The descriptors of `proto`, with its comments or without.
+fn compiled(proto: &str, with_comments: bool) -> Compiler {
     let mut compiler = Compiler::new([sds_server().join("proto")]).unwrap();
-    compiler.include_imports(true).include_source_info(true).open_files(["workload.proto"]).unwrap();
-    let with_comments = compiler.file_descriptor_set();
+    compiler.include_imports(true).include_source_info(with_comments);
+    compiler.open_files([format!("{proto}.proto")]).unwrap();
+    compiler
+}
 
+/// Holds the messages of `proto`, which are generated as `module`, to what is kept.
+fn check(proto: &str, module: &str) {
     let out = tempfile::tempdir().unwrap();
     prost_build::Config::new()
         .out_dir(out.path())
-        .default_package_filename("workload")
+        .default_package_filename(module)
         // In order, so that the same content gives the same bytes; and keys and tokens print nothing.
         .btree_map(["."])
         .skip_debug(["."])
         .disable_comments(["."])
-        .compile_fds(with_comments)
+        .compile_fds(compiled(proto, true).file_descriptor_set())
         .unwrap();
-    let messages = fs::read(out.path().join("workload.rs")).unwrap();
-
-    let mut compiler = Compiler::new([sds_server().join("proto")]).unwrap();
-    compiler.include_imports(true).include_source_info(false).open_files(["workload.proto"]).unwrap();
-    let descriptors = compiler.file_descriptor_set().encode_to_vec();
+    let messages = fs::read(out.path().join(format!("{module}.rs"))).unwrap();
+    let descriptors = compiled(proto, false).file_descriptor_set().encode_to_vec();
 
     let kept = sds_server().join("src/proto");
-    let changed =
-        [differs(&kept.join("workload.rs"), &messages), differs(&kept.join("workload.bin"), &descriptors)];
+    let changed = [("rs", messages), ("bin", descriptors)]
+        .map(|(end, new)| differs(&kept.join(format!("{proto}.{end}")), &new));
     assert_eq!(changed, [false; 2], "they were out of date: written anew, commit them");
+}
+
+#[test]
+fn messages_and_descriptors_of_the_workload_api_are_those_of_its_proto_file() {
+    check("workload", "workload");
+}
+
+#[test]
+fn messages_and_descriptors_of_the_broker_api_are_those_of_its_proto_file() {
+    check("broker", "spiffe.broker");
 }

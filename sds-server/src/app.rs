@@ -1,6 +1,7 @@
 //! The composition roots: the only place that knows every module. One a mode; today there is one mode.
 
 mod all_in_one;
+mod broker;
 mod data;
 mod explain;
 mod handover;

@@ -5,6 +5,7 @@
 //! docs/configuration.md; a test holds that. Nothing here is secret; what becomes so must print redacted.
 
 mod attestors;
+mod broker;
 mod file;
 mod places;
 mod remote;

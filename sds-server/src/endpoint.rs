@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! uds (bind, accept) → limits (permit) → peer (credentials, pidfd) ─┐
-//! tcp (bind, accept) → limits (permit) → tls (certificate) ─────────┴→ admit (the composition root) → serve (HTTP/2)
+//! tcp, uds (door)    → limits (permit) → tls (certificate) ─────────┴→ admit (the composition root) → serve (HTTP/2)
 //! ```
 //!
 //! Invariants: the socket lies where nobody but root and we can replace it; every connection holds a permit
@@ -10,6 +10,7 @@
 //! heard without a certificate of the CAs named for that. On the socket every byte that is
 //! read was written by the process that connected. Absent: abstract sockets.
 
+pub mod door;
 pub mod limits;
 mod metrics;
 pub mod peer;
@@ -22,4 +23,4 @@ pub mod uds;
 pub use limits::{Config, Limits};
 pub use metrics::describe;
 pub use peer::Peer;
-pub use serve::{RemoteServer, Server};
+pub use serve::{Patience, SecuredServer, Server};

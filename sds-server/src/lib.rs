@@ -4,7 +4,7 @@
 //! only from those above it.
 //!
 //! ```text
-//! runtime  telemetry  proto  endpoint  sds  receipts  workload_api  admin  config  app  cli
+//! runtime  telemetry  proto  endpoint  sds  receipts  workload_api  broker_api  admin  config  app  cli
 //! ```
 
 pub mod runtime;
@@ -20,6 +20,8 @@ pub mod sds;
 pub mod receipts;
 
 pub mod workload_api;
+
+pub mod broker_api;
 
 pub mod admin;
 

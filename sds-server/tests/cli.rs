@@ -134,7 +134,10 @@ fn help_and_version_are_results() {
         assert!(ran.out.contains("countersign") || ran.out.contains("Usage"), "{ran:?}");
     }
     // Of a standard that is not stable, the commit that is followed. STABILITY §2.3.
-    let wit = format!("WIT-SVID, by spiffe/spiffe at {}", spiffe_bridge::jose::wit_svid::STANDARD);
+    let wit = format!(
+        "WIT-SVID, Broker API and Broker Endpoint, by spiffe/spiffe at {}",
+        spiffe_bridge::jose::wit_svid::STANDARD
+    );
     assert!(run(&["--version"]).out.contains(&wit));
 }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::identity::SelectorSet;
 use crate::registration::Needs;
 
+mod broker;
 pub mod cgroup;
 pub mod container;
 mod executable;
@@ -30,6 +31,7 @@ mod remote;
 mod services;
 pub mod workload;
 
+pub use broker::BrokerPeer;
 pub use key::{NotAKey, ProcessKey};
 pub use limitation::Limitation;
 pub use process::Process;

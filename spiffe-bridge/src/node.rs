@@ -16,6 +16,7 @@
 //! [`WorkloadUpdate`]: crate::identity::WorkloadUpdate
 
 mod bell;
+mod broker;
 mod cache;
 mod caller;
 mod engine;
@@ -31,9 +32,10 @@ mod tokens;
 mod view;
 mod wants;
 
+pub use broker::BrokerTask;
 pub use caller::CallerTask;
 pub use engine::{Engine, Node, NodeClosed, open};
-pub use origin::{Account, Caller, Origin};
+pub use origin::{Account, Caller, Origin, Pids};
 pub use own::OwnIdentity;
 pub use remote::RemoteTask;
 pub use renewal::Config;

@@ -12,12 +12,14 @@ use spiffe_bridge::node::{self, Caller, CallerTask, Node, SealingKey, Session};
 use spiffe_bridge::registration::{Directory, Indexer};
 use spiffe_bridge::roster;
 
+use super::broker::{self, Brokers};
 use super::data::Data;
 use super::handover::{self, Offer, Predecessor, Taken, TakenCell};
 use super::remote::{Around, Remote};
 use super::sources::{self, Parts};
 use super::{reload, retention};
 use crate::admin::{AdminServer, MetricsServer};
+use crate::broker_api::Workloads;
 use crate::config::Settings;
 use crate::endpoint::sockets::{Maker, Sockets};
 use crate::endpoint::uds::{Listener, Others};
@@ -78,6 +80,7 @@ pub(super) async fn serve(
             clock.clone(),
         )?;
         let remote = Remote::open(&settings.remote, &authority, &mut handed).await?;
+        let (bundle, listed) = (authority.bundle(), index.clone());
         let key = SealingKey::load_or_create(&settings.data.join(SEALING_KEY))?;
         let (node, engine) = node::open(
             settings.renewal(),
@@ -109,7 +112,10 @@ pub(super) async fn serve(
             log: log.clone(),
             attestor: attestor.clone(),
             remote: remote.as_ref().map(Remote::status),
+            broker: None,
         };
+        let brokers = Brokers::open(&settings.broker, &mut handed)?;
+        let parts = Parts { broker: brokers.as_ref().map(Brokers::status), ..parts };
         let admin = {
             let sources = sources::of(&parts, &metrics, &readiness, &drain);
             AdminServer::bind(&settings.admin_socket(), &sources)?
@@ -118,24 +124,32 @@ pub(super) async fn serve(
         handed.all_taken()?;
         let mut sockets = vec![listener.share()?];
         sockets.extend(remote.as_ref().map(Remote::share).transpose()?);
-        let file = listener.others();
+        sockets.extend(brokers.as_ref().map(Brokers::share).transpose()?);
+        let files: Vec<Others> =
+            std::iter::once(listener.others()).chain(brokers.as_ref().map(Brokers::others)).collect();
         // Sockets of our own that came back. Else systemd keeps its files, and a predecessor its own until we serve.
         if maker == Maker::Server && predecessor.is_none() {
-            file.take();
+            files.iter().for_each(Others::take);
         }
         let offer = Offer {
             door: Listener::bind(&settings.data.join(handover::SOCKET), 0o600)?,
             sockets,
             maker,
-            file: file.clone(),
+            files: files.clone(),
             drainer: drainer.clone(),
             taken: taken.clone(),
         };
         let limits = Limits::new(&settings.limits, runtime::open_files())
             .with_remote(settings.remote.connections, settings.remote.connections_per_address);
         let shared = Shared { clock: clock.clone(), streams: parts.streams.clone(), limits: settings.sds };
+        let workloads = Workloads {
+            attestor: attestor.clone(),
+            node: node.clone(),
+            limits: limits.clone(),
+            drain: drain.token(),
+        };
         let admit = admitter(node.clone(), attestor, &drain);
-        let (neighbours, health) = Neighbours::new().await?;
+        let (neighbours, health) = Neighbours::new(workload_api::LOCAL).await?;
         let workload = workload_api::Shared {
             clock: clock.clone(),
             node: node.clone(),
@@ -144,7 +158,7 @@ pub(super) async fn serve(
             jwt_audiences: settings.authority.jwt_audiences,
         };
         let sds = Receipts::beside(SdsService::new(shared), desk.clone());
-        let service = WorkloadApi::beside(sds.clone(), workload, neighbours);
+        let service = WorkloadApi::beside(sds.clone(), workload.clone(), neighbours);
         let server = Server::new(listener, limits.clone(), settings.limits.clone(), service, admit);
 
         let mut tasks = Supervisor::new(drainer);
@@ -170,6 +184,18 @@ pub(super) async fn serve(
             };
             remote.spawn(around, &mut tasks).await?;
         }
+        if let Some(brokers) = brokers {
+            let around = broker::Around {
+                trust_domain: &settings.trust_domain,
+                limits: settings.limits.clone(),
+                bundle,
+                entries: listed,
+                shared: workload,
+                workloads,
+                readiness: &readiness,
+            };
+            brokers.spawn(around, &mut tasks).await?;
+        }
         let receipts = desk.clone();
         tasks.spawn("receipts", |drain| receipts.run(drain));
         tasks.spawn("roster", |drain| keeper.run(drain.token()));
@@ -189,7 +215,7 @@ pub(super) async fn serve(
         tasks.spawn("health", |drain| told.run(waiting, drain));
         tasks.spawn("endpoint", |drain| server.run(drain));
         tasks.spawn("handover", |drain| offer.run(drain));
-        let place = predecessor.map(|predecessor| (predecessor, file));
+        let place = predecessor.map(|predecessor| (predecessor, files));
         tasks.spawn_finite("readiness", |drain| announce(readiness, place, drain));
         let served = tasks.run(settings.limits.drain).await;
         // Nothing is sent any more: what the last streams said is taken in, and the roster has it all.
@@ -251,7 +277,7 @@ async fn first_scan(parts: Parts, starting: runtime::Guard, drain: Drain) -> Res
 
 async fn announce(
     readiness: Readiness,
-    place: Option<(Predecessor, Others)>,
+    place: Option<(Predecessor, Vec<Others>)>,
     drain: Drain,
 ) -> Result<(), Infallible> {
     tokio::select! {
@@ -259,8 +285,8 @@ async fn announce(
         () = drain.begun() => return Ok(()),
         () = readiness.ready() => {}
     }
-    if let Some((predecessor, file)) = place {
-        file.take();
+    if let Some((predecessor, files)) = place {
+        files.iter().for_each(Others::take);
         predecessor.serving().await;
     }
     // For scripts and tests: the line stands when both sockets are served.

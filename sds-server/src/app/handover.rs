@@ -47,7 +47,7 @@ const TAKE: &[u8; 5] = b"take\n";
 const RELEASED: &[u8; 9] = b"released\n";
 const SERVING: &[u8; 8] = b"serving\n";
 
-/// Two doors.
+/// Three doors, and one to come.
 const MOST: usize = 4;
 /// For one who asks to say that it takes what it was offered.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,8 +61,8 @@ pub(super) struct Offer {
     pub(super) door: Listener,
     pub(super) sockets: Vec<OwnedFd>,
     pub(super) maker: Maker,
-    /// The API socket's file, which a successor goes on using.
-    pub(super) file: Others,
+    /// The sockets' files, which a successor goes on using.
+    pub(super) files: Vec<Others>,
     pub(super) drainer: Drainer,
     pub(super) taken: TakenCell,
 }
@@ -106,7 +106,7 @@ impl Offer {
             match agreed {
                 Ok((successor, process)) => {
                     tracing::info!("another server takes the place of this one: draining");
-                    self.file.leave();
+                    self.files.iter().for_each(Others::leave);
                     let taken = Taken { successor, process, sockets: self.sockets, maker: self.maker };
                     *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
                     self.drainer.begin();

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use rustls::pki_types::CertificateDer;
 use spiffe_bridge::attest::RemotePeer;
 use spiffe_bridge::authority::Authority;
 use spiffe_bridge::clock::Clock;
@@ -18,7 +19,7 @@ use crate::endpoint::tcp::TcpDoor;
 use crate::endpoint::tls::authorities::{ClientCa, ClientCaStatus};
 use crate::endpoint::tls::certificate::Presenter;
 use crate::endpoint::tls::{Config, Handshakes};
-use crate::endpoint::{Limits, RemoteServer};
+use crate::endpoint::{Limits, Patience, SecuredServer};
 use crate::receipts::Receipts;
 use crate::runtime::{Readiness, Reread, Supervisor};
 use crate::sds::SdsService;
@@ -90,13 +91,15 @@ impl Remote {
         tasks.spawn("remote certificate", |drain| presenter.run(drain));
         tasks.spawn("remote endpoint", |drain| {
             let stop = drain.token();
-            let admit = move |peer: RemotePeer, connection| {
+            let admit = move |address: SocketAddr, chain: &[CertificateDer<'static>], connection| {
+                let peer = RemotePeer::new(address, chain)?;
                 let origin = Origin::Remote { address: peer.address(), name: peer.name().clone() };
                 let (sessions, session) = Session::channel(Caller { connection, origin });
                 let task = RemoteTask::new(peer, trust.clone(), node.clone(), sessions, clock.clone());
-                (session, task.run(stop.clone()))
+                Ok((session, task.run(stop.clone())))
             };
-            let server = RemoteServer::new(door, handshakes, limits, config, service, admit);
+            let patience = Patience { handshakes: config.1.handshakes, time: config.1.handshake };
+            let server = SecuredServer::new(door, handshakes, limits, config.0, patience, service, admit);
             async move { server.run(drain).await as Result<(), Infallible> }
         });
         Ok(())

@@ -16,6 +16,7 @@ use spiffe_bridge::registration::{DEFAULT_PROFILE, DirectoryHandle, Entry, Entry
 use spiffe_bridge::roster::Roster;
 use tokio::sync::watch;
 
+use super::broker::BrokerStatus;
 use super::explain::explain;
 use super::remote::RemoteStatus;
 use crate::admin::{Bundle, Entries, Explained, Finding, Rescan, Rescanned, Sources, State, Status};
@@ -44,6 +45,8 @@ pub(super) struct Parts {
     pub(super) attestor: Arc<Attestor>,
     /// The door to the network, if it is open.
     pub(super) remote: Option<RemoteStatus>,
+    /// The socket for brokers, if there is one.
+    pub(super) broker: Option<BrokerStatus>,
 }
 
 pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain: &Drain) -> Sources {
@@ -94,6 +97,9 @@ impl Parts {
         if let Some(RemoteStatus { address, client_ca }) = &self.remote {
             let remote = json!({ "address": address, "client_cas": client_ca.count() });
             details.insert("remote".to_owned(), remote);
+        }
+        if let Some(BrokerStatus { socket, allowed }) = &self.broker {
+            details.insert("broker".to_owned(), json!({ "socket": socket, "allowed": allowed }));
         }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -218,5 +218,7 @@ pub enum Envoy {
 }
 
 /// What `--version` says: ours, and which version we follow of the standards that are not stable yet.
-const LONG_VERSION: &str =
-    concat!(env!("CARGO_PKG_VERSION"), "\nincubating: WIT-SVID, by spiffe/spiffe at 665a28f");
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nincubating: WIT-SVID, Broker API and Broker Endpoint, by spiffe/spiffe at 665a28f"
+);

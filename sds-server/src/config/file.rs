@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Attestors, Authority, Renewal, Roster};
-use crate::{endpoint, sds, telemetry, workload_api};
+use crate::{broker_api, endpoint, sds, telemetry, workload_api};
 
 /// More than any configuration has; a mistaken path to a device or an image ends here.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -40,6 +40,8 @@ pub struct File {
     pub sds: sds::Limits,
     /// What clients of the Workload API are served, and may make the server keep.
     pub workload_api: workload_api::Config,
+    /// The socket for brokers, which act for workloads.
+    pub broker: broker_api::Config,
     /// What is logged, and how.
     pub log: telemetry::logs::Config,
     /// Where metrics can be read.

@@ -8,9 +8,11 @@ use serde::{Serialize, Serializer};
 use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
 
 use super::{Attestors, Authority, Environment, File, Renewal, Roster};
-use crate::{endpoint, sds, telemetry, workload_api};
+use crate::{broker_api, endpoint, sds, telemetry, workload_api};
 
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
+/// sun_path, without its end. unix(7)
+pub(super) const MAX_SOCKET_BYTES: usize = 107;
 
 /// The keys that are flags too. A flag wins over the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Settings {
     pub sds: sds::Limits,
     /// What clients of the Workload API are served, and may make the server keep.
     pub workload_api: workload_api::Config,
+    /// The socket for brokers, which act for workloads.
+    pub broker: broker_api::Config,
     /// What is logged, and how.
     pub log: telemetry::logs::Config,
     /// Where metrics can be read.
@@ -93,11 +97,10 @@ impl Settings {
         let entries = entries.and_then(|entries| path("entries", Some(entries), &mut found));
         let socket =
             path("socket", flags.socket.or(file.socket).or_else(|| environment.socket()), &mut found);
-        // sun_path, with its end. unix(7)
-        if socket.as_ref().is_some_and(|socket| socket.as_os_str().len() > 107) {
+        if socket.as_ref().is_some_and(|socket| socket.as_os_str().len() > MAX_SOCKET_BYTES) {
             found.push(("socket", "a socket's path has at most 107 bytes: choose a shorter one".to_owned()));
         }
-        if data.as_ref().is_some_and(|data| data.join(ADMIN_SOCKET).as_os_str().len() > 107) {
+        if data.as_ref().is_some_and(|data| data.join(ADMIN_SOCKET).as_os_str().len() > MAX_SOCKET_BYTES) {
             let advice =
                 "the admin socket in it would have a path of more than 107 bytes: choose a shorter one";
             found.push(("data", advice.to_owned()));
@@ -107,6 +110,7 @@ impl Settings {
         file.attestors.problems(&mut found);
         limits(&file.limits, &mut found);
         super::remote::settle(&mut file.remote, &mut found);
+        super::broker::settle(&mut file.broker, trust_domain.as_ref(), socket.as_deref(), &mut found);
         sds_limits(&file.sds, &mut found);
         if file.workload_api.streams < 2 {
             let advice = "half of them is the most that one user takes: give at least 2";
@@ -140,6 +144,7 @@ impl Settings {
                 remote: file.remote,
                 sds: file.sds,
                 workload_api: file.workload_api,
+                broker: file.broker,
                 log: file.log,
                 metrics: file.metrics,
             }),

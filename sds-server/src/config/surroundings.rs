@@ -21,6 +21,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 pub fn problems(settings: &Settings) -> Vec<Problem> {
     let found = [
         ("socket", socket(&settings.socket)),
+        ("broker.socket", settings.broker.socket.as_deref().and_then(socket)),
         ("data", data(&settings.data)),
         ("entries", entries(&settings.entries)),
         ("remote.client_ca", settings.remote.client_ca.as_deref().and_then(client_ca)),

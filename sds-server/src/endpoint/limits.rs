@@ -72,6 +72,9 @@ pub enum Refused {
     /// No TLS, or not as we speak it, or a certificate that does not open the door.
     #[error("its TLS handshake failed: it needs TLS 1.3, h2 and a certificate of remote.client_ca's")]
     Tls,
+    /// Its handshake failed on the socket for brokers, or its SVID proves nothing.
+    #[error("its TLS handshake failed: a broker needs TLS 1.3, h2 and an X509-SVID of this trust domain")]
+    Broker,
     /// This user's connections are taken.
     #[error("this user's connections are taken (limits.connections_per_uid)")]
     PerUid,
@@ -87,13 +90,14 @@ pub enum Refused {
 }
 
 impl Refused {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Total,
         Self::PerUid,
         Self::PerAddress,
         Self::Handshakes,
         Self::HandshakeTime,
         Self::Tls,
+        Self::Broker,
         Self::NoCredentials,
         Self::Silent,
         Self::AnotherWriter,
@@ -107,6 +111,7 @@ impl Refused {
             Self::Handshakes => "handshakes",
             Self::HandshakeTime => "handshake_time",
             Self::Tls => "tls",
+            Self::Broker => "broker",
             Self::NoCredentials => "no_credentials",
             Self::Silent => "silent",
             Self::AnotherWriter => "another_writer",
@@ -172,10 +177,11 @@ impl Limits {
         Self { total, per_uid, remote: 0, per_address: 0, counts: Arc::default() }
     }
 
-    /// At most `handshakes` at one time, and a quarter of them from one address.
+    /// At most `handshakes` at one time, and a quarter of them from one holder.
     pub(super) fn of_handshakes(handshakes: u32) -> Self {
-        let per_address = (handshakes / 4).max(1);
-        Self { total: handshakes, per_uid: 0, remote: handshakes, per_address, counts: Arc::default() }
+        let each = (handshakes / 4).max(1);
+        let counts = Arc::default();
+        Self { total: handshakes, per_uid: each, remote: handshakes, per_address: each, counts }
     }
 
     /// The same with a door to the network that has at most `connections` of all, and `per_address` from one address;

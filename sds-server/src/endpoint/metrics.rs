@@ -8,6 +8,8 @@ const OPEN: &str = "countersign_connections";
 const ACCEPTED: &str = "countersign_connections_accepted_total";
 const REMOTE_OPEN: &str = "countersign_remote_connections";
 const REMOTE_ACCEPTED: &str = "countersign_remote_connections_accepted_total";
+const BROKER_OPEN: &str = "countersign_broker_connections";
+const BROKER_ACCEPTED: &str = "countersign_broker_connections_accepted_total";
 const CLIENT_CA: &str = "countersign_remote_client_ca_good";
 const REFUSED: &str = "countersign_connections_refused_total";
 
@@ -18,14 +20,16 @@ pub fn describe() {
     describe_counter!(REFUSED, "Connections that the server closed, by reason.");
     describe_gauge!(REMOTE_OPEN, "Connections of remote callers that are open, their handshakes done.");
     describe_counter!(REMOTE_ACCEPTED, "Connections of remote callers whose handshakes were done.");
+    describe_gauge!(BROKER_OPEN, "Connections of brokers that are open, their handshakes done.");
+    describe_counter!(BROKER_ACCEPTED, "Connections of brokers whose handshakes were done.");
     describe_gauge!(
         CLIENT_CA,
         "1 while remote.client_ca can be used; 0 while the CAs read before stay, or none is named."
     );
-    for name in [OPEN, REMOTE_OPEN, CLIENT_CA] {
+    for name in [OPEN, REMOTE_OPEN, BROKER_OPEN, CLIENT_CA] {
         gauge!(name).set(0.0);
     }
-    for name in [ACCEPTED, REMOTE_ACCEPTED] {
+    for name in [ACCEPTED, REMOTE_ACCEPTED, BROKER_ACCEPTED] {
         counter!(name).absolute(0);
     }
     for reason in Refused::ALL {
@@ -53,6 +57,10 @@ impl Open {
 
     pub(super) fn remote() -> Self {
         Self::count(REMOTE_ACCEPTED, REMOTE_OPEN)
+    }
+
+    pub(super) fn broker() -> Self {
+        Self::count(BROKER_ACCEPTED, BROKER_OPEN)
     }
 
     fn count(accepted: &'static str, open: &'static str) -> Self {

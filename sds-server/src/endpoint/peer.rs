@@ -1,6 +1,7 @@
 //! Who is at the other end of a Unix connection, as the kernel recorded it at connect.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::{Arc, Weak};
@@ -24,6 +25,22 @@ pub struct Peer {
     /// Stands for that very process, even after its pid is used again. `None` on kernels before 6.5, and if
     /// the process was gone before we asked.
     pub pidfd: Option<Arc<OwnedFd>>,
+}
+
+/// Who connected, without a hold on the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "as in Peer")]
+pub struct Credentials {
+    pub pid: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// For a line of a log.
+impl fmt::Display for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {}, uid {}", self.pid, self.uid)
+    }
 }
 
 /// The pidfds of the processes that are connected: one a process, however many connections it has.
@@ -70,6 +87,12 @@ impl Peer {
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         let pidfd = peer_pidfd(stream.as_raw_fd())?.map(Arc::new);
         Ok(Self { pid, uid: credentials.uid(), gid: credentials.gid(), pidfd })
+    }
+
+    /// Who it is, without a hold on it.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        Credentials { pid: self.pid, uid: self.uid, gid: self.gid }
     }
 
     /// Holds the pidfd that is held for this process already, if one is.

@@ -18,10 +18,10 @@ mod exchange;
 mod exchanges;
 mod http2;
 mod keepalive;
-mod remote;
+mod secured;
 mod witness;
 
-pub use remote::RemoteServer;
+pub use secured::{Patience, SecuredServer};
 
 use super::limits::{Config, Holder, Limits, Refused};
 use super::metrics::Open;

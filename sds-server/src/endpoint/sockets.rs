@@ -24,7 +24,7 @@ pub enum Maker {
 pub enum SocketError {
     /// It is something else.
     #[error(
-        "what was handed over as number {number} is no listening stream socket: hand over those of `socket` and `remote.listen`"
+        "what was handed over as number {number} is no listening stream socket: hand over those of `socket`, `remote.listen` and `broker.socket`"
     )]
     NotListening {
         /// Counted from 1.

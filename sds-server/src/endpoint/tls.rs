@@ -1,13 +1,14 @@
-//! The door to the network: SDS over TCP, under TLS 1.3 with a certificate on each side.
+//! The doors that ask for certificates: SDS over TCP, and the socket for brokers, under TLS 1.3 with a certificate on
+//! each side.
 //!
 //! ```text
-//! authorities  the file of the CAs whose certificates open the door, reread; the last good one stays
-//! certificate  our own certificate on this door, an SVID of the server's own ID, renewed
-//! handshake    both put together: TCP connection → TLS stream and the peer that proved its key
+//! authorities  the file of the CAs whose certificates open the door to the network, reread; the last good one stays
+//! certificate  our own certificate on a door, an SVID of the server's own ID, renewed
+//! handshake    both put together: a connection → a TLS stream whose peer proved its key
 //! ```
 //!
 //! Invariants: TLS 1.3 and HTTP/2 only; a caller without a certificate of the named CAs gets no further than its
-//! handshake; nothing that we issued opens the door. Absent, on purpose: resumption and tickets, which would let a
+//! handshake; nothing that we issued opens the door to the network, and nothing else the one for brokers. Absent, on purpose: resumption and tickets, which would let a
 //! caller back in past the check of its certificate, and 0-RTT, which can be replayed.
 
 use std::net::SocketAddr;
@@ -21,8 +22,8 @@ pub mod authorities;
 pub mod certificate;
 mod handshake;
 
-pub use handshake::Handshakes;
 pub(crate) use handshake::Terms;
+pub use handshake::{Authorities, Handshakes};
 
 /// The door to the network. Shut unless `listen` is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -129,7 +129,7 @@ where
     if question.names.len() > limits.names {
         return Err(Status::resource_exhausted(Refusal::TooManyNames { max: limits.names }.to_string()));
     }
-    let update = served(&session).await?;
+    let update = served(&session).await.map_err(of_end)?;
     let found = find(&update, question.names, now);
     let Some(version) = version(&found) else {
         // "Not yours" and "no such name" are one answer (invariant 7).
@@ -156,13 +156,13 @@ where
 }
 
 /// What the session's caller may have, once it is known.
-pub(crate) async fn served(session: &Session) -> Result<Arc<WorkloadUpdate>, Status> {
+pub(crate) async fn served(session: &Session) -> Result<Arc<WorkloadUpdate>, EndReason> {
     let mut state = session.state();
     let served = state.wait_for(|state| !matches!(state, SessionState::ExpectAttestation)).await;
     match served.map(|state| state.clone()) {
         Ok(SessionState::Serving(update)) => Ok(update),
-        Ok(SessionState::Ended(reason)) => Err(of_end(reason)),
-        Ok(SessionState::ExpectAttestation) | Err(_) => Err(of_end(EndReason::Draining)),
+        Ok(SessionState::Ended(reason)) => Err(reason),
+        Ok(SessionState::ExpectAttestation) | Err(_) => Err(EndReason::Draining),
     }
 }
 

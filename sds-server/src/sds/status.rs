@@ -229,7 +229,7 @@ impl LiveStream {
     fn status(&self) -> StreamStatus {
         let engine = self.engine();
         let (address, certificate) = match &self.caller.origin {
-            Origin::Local { .. } => (None, None),
+            Origin::Local { .. } | Origin::Broker { .. } => (None, None),
             Origin::Remote { address, name } => (Some(*address), Some(name.to_string())),
         };
         StreamStatus {

@@ -6,11 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::{Response, header};
 use http_body::{Body, Frame as BodyFrame};
 use spiffe_bridge::identity::{ContentHash, WorkloadUpdate};
 use spiffe_bridge::node::{Caller, EndReason, Follower, Interest, Session, SessionState, Want};
 use tonic::Status;
 
+use super::manner::Manner;
 use super::message::Message;
 use super::method::Stream;
 use super::metrics::{Open, RefusedFor, sent};
@@ -18,17 +20,20 @@ use super::{jwt, wit, x509};
 use crate::runtime::Readiness;
 use crate::sds::frame::Frame;
 use crate::sds::partial::Place;
-use crate::sds::{of_end, trailers};
+use crate::sds::{GRPC, trailers};
 
 /// The body of a response: empty, or a live stream.
 #[derive(Default)]
 pub struct Feed(Option<Box<Live>>);
 
 struct Live {
+    manner: &'static Manner,
     method: Stream,
     /// The one identity that is asked for; empty for all.
     only: String,
     session: Follower,
+    /// Who asks, if that is another than whose it is.
+    broker: Option<Follower>,
     last: Option<ContentHash>,
     readiness: Readiness,
     caller: Arc<Caller>,
@@ -37,30 +42,44 @@ struct Live {
     _place: Place,
 }
 
-impl Feed {
-    pub(super) fn open(
-        method: Stream,
-        only: String,
-        session: &Session,
-        readiness: Readiness,
-        place: Place,
-    ) -> Self {
+/// What a stream is to tell, and of whom.
+pub(crate) struct Opening<'o> {
+    pub(crate) manner: &'static Manner,
+    pub(crate) method: Stream,
+    /// The one identity that is asked for; empty for all.
+    pub(crate) only: String,
+    pub(crate) session: &'o Session,
+    /// Who asks, if that is another than whose it is: the stream ends with either.
+    pub(crate) broker: Option<&'o Session>,
+    pub(crate) readiness: Readiness,
+    pub(crate) place: Place,
+}
+
+impl Opening<'_> {
+    /// The response that tells it.
+    pub(crate) fn respond(self) -> Response<Feed> {
+        let Self { manner, method, only, session, broker, readiness, place } = self;
         let interest = (method == Stream::WitSvids).then(|| {
             let mut interest = session.interest();
             interest.set(BTreeSet::from([Want::Wit]));
             interest
         });
-        Self(Some(Box::new(Live {
+        let feed = Feed(Some(Box::new(Live {
+            manner,
             method,
             only,
             _interest: interest,
             session: session.follow(),
+            broker: broker.map(Session::follow),
             last: None,
             readiness,
             caller: session.caller().clone(),
-            _open: Open::new(method),
+            _open: Open::new(manner, method),
             _place: place,
-        })))
+        })));
+        let mut response = Response::new(feed);
+        response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+        response
     }
 }
 
@@ -76,7 +95,7 @@ impl Body for Feed {
         let frame = match ready!(live.poll(cx)) {
             Ok(message) => BodyFrame::data(Frame::whole(message.framed)),
             Err((reason, status)) => {
-                reason.count();
+                reason.count(live.manner);
                 tracing::debug!(
                     caller = %live.caller.origin,
                     method = live.method.label(),
@@ -97,20 +116,29 @@ impl Body for Feed {
 
 impl Live {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Message, (RefusedFor, Status)>> {
+        let asking = self.broker.as_mut().and_then(|broker| broker.poll_news(cx));
+        if let Some(SessionState::Ended(reason)) = asking {
+            return Poll::Ready(Err((of_reason(reason), (self.manner.ended)(reason))));
+        }
         while let Some(state) = self.session.poll_news(cx) {
             let update = match state {
                 SessionState::ExpectAttestation => continue,
                 SessionState::Serving(update) => update,
-                SessionState::Ended(reason) => return Poll::Ready(Err((of_reason(reason), of_end(reason)))),
+                SessionState::Ended(reason) => {
+                    return Poll::Ready(Err((of_reason(reason), (self.manner.ended)(reason))));
+                }
             };
             let message = match told(self.method, &self.only, &update) {
                 Told::Message(message) => message,
                 Told::Later => continue,
-                Told::Nothing => return Poll::Ready(Err(nothing(&update, &self.readiness, &self.caller))),
+                Told::Nothing => {
+                    let nothing = nothing(&update, &self.readiness, &self.caller, self.manner);
+                    return Poll::Ready(Err(nothing));
+                }
             };
             if self.last != Some(message.hash) {
                 self.last = Some(message.hash);
-                sent(self.method.label());
+                sent(self.manner, self.method.label());
                 return Poll::Ready(Ok(message));
             }
         }
@@ -153,7 +181,7 @@ fn told(method: Stream, only: &str, update: &Arc<WorkloadUpdate>) -> Told {
     }
 }
 
-fn of_reason(reason: EndReason) -> RefusedFor {
+pub(super) fn of_reason(reason: EndReason) -> RefusedFor {
     match reason {
         EndReason::Draining => RefusedFor::Unavailable,
         _ => RefusedFor::Session,
@@ -166,20 +194,21 @@ pub(super) fn nothing(
     update: &WorkloadUpdate,
     readiness: &Readiness,
     caller: &Caller,
+    manner: &Manner,
 ) -> (RefusedFor, Status) {
     if update.bundle.is_some() && update.identities.is_empty() {
-        let text = "an entry matches this caller, and its SVID cannot be issued yet: come again";
+        let text = "an entry matches this workload, and its SVID cannot be issued yet: come again";
         return (RefusedFor::Unavailable, Status::unavailable(text));
     }
     if !readiness.is_ready() {
         return (RefusedFor::Unavailable, Status::unavailable("the server is starting: come again"));
     }
+    let refused =
+        |text: String| (RefusedFor::NoIdentity, (manner.not_entitled)(Status::permission_denied(text)));
     if update.bundle.is_some() {
         // "Not yours" and "no such identity" are one answer (invariant 7).
-        let text = "this identity is not one of the caller's";
-        return (RefusedFor::NoIdentity, Status::permission_denied(text));
+        return refused("this identity is not one of the workload's".to_owned());
     }
     let pid = caller.pid().map_or_else(|| "PID".to_owned(), |pid| pid.to_string());
-    let text = format!("no entry matches this caller: `countersign explain pid {pid}` tells why");
-    (RefusedFor::NoIdentity, Status::permission_denied(text))
+    refused(format!("no entry matches this workload: `countersign explain pid {pid}` tells why"))
 }

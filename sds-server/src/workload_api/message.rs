@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 /// A message in its frame. Wiped with its last reader: it may hold a key.
 #[derive(Clone)]
-pub(super) struct Message {
+pub(crate) struct Message {
     /// Frame and message. Whoever takes them answers for where they go.
     pub(super) framed: Bytes,
     /// Of all of it.

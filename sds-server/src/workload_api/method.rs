@@ -1,12 +1,8 @@
-//! Which call it is, and whether it carries the security header.
+//! Which call it is.
 
-use http::{HeaderMap, Uri};
+use http::Uri;
 
 use super::limits::Config;
-
-/// What must stand in every request: a program that was tricked into calling the socket does not write it.
-/// Workload Endpoint §3.
-const HEADER: &str = "workload.spiffe.io";
 
 /// A call of the Workload API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +17,7 @@ pub(super) enum Method {
 
 /// A call that streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     /// `FetchX509SVID`
     X509Svids,
     /// `FetchX509Bundles`
@@ -46,7 +42,7 @@ pub(super) enum Asked {
 }
 
 impl Stream {
-    pub(super) const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::X509Svids => "x509_svid",
             Self::X509Bundles => "x509_bundles",
@@ -72,10 +68,4 @@ pub(super) fn asked(uri: &Uri, config: &Config) -> Asked {
         _ => return Asked::Unknown,
     };
     Asked::Method(method)
-}
-
-/// The header once, with exactly `true`. WE-07.
-pub(super) fn is_marked(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(HEADER).iter();
-    values.next().is_some_and(|value| value.as_bytes() == b"true") && values.next().is_none()
 }

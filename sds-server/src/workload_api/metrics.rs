@@ -1,12 +1,13 @@
-//! What is counted of the Workload API: typed events, enum labels, no label for a workload.
+//! What is counted of an API: typed events, enum labels, no label for a workload.
 
 use metrics::{counter, gauge};
 
+use super::manner::Manner;
 use super::method::Stream;
 
 /// Why a call was refused or a stream ended by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RefusedFor {
+pub(crate) enum RefusedFor {
     /// Not gRPC, or not a call that we serve.
     Method,
     /// Without the security header.
@@ -39,28 +40,28 @@ impl RefusedFor {
         }
     }
 
-    pub(super) fn count(self) {
-        counter!("countersign_workload_api_refused_total", "reason" => self.label()).increment(1);
+    pub(crate) fn count(self, manner: &Manner) {
+        counter!(manner.refused, "reason" => self.label()).increment(1);
     }
 }
 
 /// A stream that is open, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Open(Stream);
+pub(super) struct Open(&'static Manner, Stream);
 
 impl Open {
-    pub(super) fn new(method: Stream) -> Self {
-        gauge!("countersign_workload_api_streams", "method" => method.label()).increment(1);
-        Self(method)
+    pub(super) fn new(manner: &'static Manner, method: Stream) -> Self {
+        gauge!(manner.streams, "method" => method.label()).increment(1);
+        Self(manner, method)
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        gauge!("countersign_workload_api_streams", "method" => self.0.label()).decrement(1);
+        gauge!(self.0.streams, "method" => self.1.label()).decrement(1);
     }
 }
 
-pub(super) fn sent(method: &'static str) {
-    counter!("countersign_workload_api_responses_total", "method" => method).increment(1);
+pub(super) fn sent(manner: &Manner, method: &'static str) {
+    counter!(manner.responses, "method" => method).increment(1);
 }

@@ -1,5 +1,5 @@
-//! The services that stand beside the Workload API: which services there are (reflection), and whether they serve
-//! (health). Workload Endpoint §7.
+//! The services that stand beside an API: which services there are (reflection), and whether they serve (health).
+//! Workload Endpoint §7, Broker Endpoint §7.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,18 +14,30 @@ use tonic_reflection::server::Builder;
 use tower::ServiceExt as _;
 use tower::util::BoxCloneSyncService;
 
-use crate::proto::workload::{DESCRIPTORS, SERVICE};
+use crate::proto::workload;
 use crate::runtime::{Drain, Readiness};
 use crate::sds::frame::Frame;
 use crate::sds::partial::Place;
 
-/// What may be asked after: all of the server, and each service by its name.
-const SERVICES: [&str; 4] = [
-    "",
-    SERVICE,
-    "envoy.service.secret.v3.SecretDiscoveryService",
-    "envoy.service.discovery.v3.AggregatedDiscoveryService",
-];
+/// What is told of a door.
+#[derive(Debug, Clone, Copy)]
+pub struct Services {
+    /// What reflection shows beside health: an encoded `FileDescriptorSet`.
+    pub descriptors: &'static [u8],
+    /// Whose health may be asked after: all of the server, and each service by its name.
+    pub names: &'static [&'static str],
+}
+
+/// Those of the API socket.
+pub const LOCAL: Services = Services {
+    descriptors: workload::DESCRIPTORS,
+    names: &[
+        "",
+        workload::SERVICE,
+        "envoy.service.secret.v3.SecretDiscoveryService",
+        "envoy.service.discovery.v3.AggregatedDiscoveryService",
+    ],
+};
 
 type Served = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
@@ -34,32 +46,32 @@ type Served = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 pub struct Neighbours([(&'static str, Served); 3]);
 
 /// Tells whether the services serve; a task of its own.
-pub struct Health(HealthReporter);
+pub struct Health(HealthReporter, &'static [&'static str]);
 
 impl Neighbours {
-    /// The services, and the task that knows how they are.
+    /// Those beside `services`, and the task that knows how they are.
     ///
     /// # Errors
     /// Our own descriptors cannot be read: a fault of the build.
-    pub async fn new() -> Result<(Self, Health), tonic_reflection::server::Error> {
+    pub async fn new(services: Services) -> Result<(Self, Health), tonic_reflection::server::Error> {
         let (reporter, health) = health_reporter();
-        let health_of = Health(reporter);
+        let health_of = Health(reporter, services.names);
         health_of.set(ServingStatus::NotServing).await;
         let builder = || {
             Builder::configure()
-                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(services.descriptors)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let services = [
+        let neighbours = [
             ("/grpc.reflection.v1.ServerReflection/", Served::new(builder().build_v1()?)),
             ("/grpc.reflection.v1alpha.ServerReflection/", Served::new(builder().build_v1alpha()?)),
             ("/grpc.health.v1.Health/", Served::new(health)),
         ];
-        Ok((Self(services), health_of))
+        Ok((Self(neighbours), health_of))
     }
 
     /// The one that `uri` is of.
-    pub(super) fn of(&self, uri: &Uri) -> Option<Neighbour> {
+    pub(crate) fn of(&self, uri: &Uri) -> Option<Neighbour> {
         let found = self.0.iter().find(|(prefix, _)| uri.path().starts_with(prefix));
         found.map(|(_, service)| Neighbour(service.clone()))
     }
@@ -67,8 +79,8 @@ impl Neighbours {
 
 impl Health {
     async fn set(&self, status: ServingStatus) {
-        for service in SERVICES {
-            self.0.set_service_status(service, status).await;
+        for service in self.1 {
+            self.0.set_service_status(*service, status).await;
         }
     }
 
@@ -90,10 +102,10 @@ impl Health {
 }
 
 /// One of them, for one call.
-pub(super) struct Neighbour(Served);
+pub(crate) struct Neighbour(Served);
 
 impl Neighbour {
-    pub(super) async fn call(self, request: Request<Body>, place: Place) -> Response<Visit> {
+    pub(crate) async fn call(self, request: Request<Body>, place: Place) -> Response<Visit> {
         let answered = self.0.oneshot(request).await.unwrap_or_else(|never| match never {});
         answered.map(|body| Visit { body, _place: place })
     }

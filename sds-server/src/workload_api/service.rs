@@ -3,36 +3,31 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, Either as Way, FutureExt as _, Map, ready};
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Either;
-use prost::Message as _;
 use spiffe_bridge::clock::Clock;
-use spiffe_bridge::node::{Node, Session};
+use spiffe_bridge::node::{Node, Origin, Session};
 use tonic::Status;
 
-use super::feed::Feed;
-use super::limits::{Config, MESSAGE_BYTES, UNFINISHED_BYTES};
+use super::feed::{Feed, Opening};
+use super::gate::{Entered, Gate, Incoming, Refusal, decoded};
+use super::limits::Config;
+use super::manner::{Manner, WORKLOAD};
 use super::message::Message;
-use super::method::{Asked, Method, Stream, asked, is_marked};
+use super::method::{Asked, Method, Stream, asked};
 use super::metrics::RefusedFor;
 use super::neighbours::{Neighbour, Neighbours, Visit};
 use super::unary;
 use crate::proto::workload::{
-    JwtBundlesRequest, WitBundlesRequest, WitsvidRequest, X509BundlesRequest, X509svidRequest,
+    JwtBundlesRequest, JwtsvidRequest, WitBundlesRequest, WitsvidRequest, X509BundlesRequest, X509svidRequest,
 };
 use crate::runtime::{Readiness, Wrap};
-use crate::sds::fetch::{only_message, read};
+use crate::sds::Whole;
 use crate::sds::frame::Frame;
-use crate::sds::partial::{Place, Room, Unfinished};
-use crate::sds::{GRPC, Whole, is_grpc, of_end, plain};
-
-/// From the first byte of a request to its last. A client library writes it at once.
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the service needs, made by the composition root.
 #[derive(Debug, Clone)]
@@ -61,23 +56,15 @@ pub struct WorkloadApi<S> {
 #[derive(Clone)]
 struct Environment {
     shared: Arc<Shared>,
-    streams: Room,
-    unfinished: Room,
+    gate: Gate,
 }
-
-type Refusal = (RefusedFor, Response<()>);
-/// What comes from the endpoint.
-type Incoming = tonic::body::Body;
 
 impl<S> WorkloadApi<S> {
     /// Serves it and `neighbours`, and gives everything else to `inner`.
     #[must_use]
     pub fn beside(inner: S, shared: Shared, neighbours: Neighbours) -> Self {
-        let env = Environment {
-            streams: Room::new(shared.config.streams),
-            shared: Arc::new(shared),
-            unfinished: Room::new(UNFINISHED_BYTES),
-        };
+        let gate = Gate::new(WORKLOAD, shared.config.streams);
+        let env = Environment { shared: Arc::new(shared), gate };
         Self { inner, neighbours, env }
     }
 }
@@ -85,24 +72,10 @@ impl<S> WorkloadApi<S> {
 impl Environment {
     /// What can be said before the request is read. The security header comes before who it is: WE-07.
     fn admit(&self, request: &Request<Incoming>, method: Method) -> Result<Admitted, Refusal> {
-        if !is_grpc(request.headers().get(header::CONTENT_TYPE)) {
-            return Err((RefusedFor::Method, plain(StatusCode::UNSUPPORTED_MEDIA_TYPE)));
-        }
-        if request.method() != http::Method::POST {
-            return Err((RefusedFor::Method, plain(StatusCode::METHOD_NOT_ALLOWED)));
-        }
-        if !is_marked(request.headers()) {
-            let text = "the metadata `workload.spiffe.io: true` must be there, once and in this spelling";
-            return Err((RefusedFor::Header, Status::invalid_argument(text).into_http()));
-        }
-        let session = session(request)?;
-        let place = self.place(&session)?;
-        let unfinished =
-            self.unfinished.take(session.caller().account(), MESSAGE_BYTES).ok_or_else(|| {
-                let status = Status::resource_exhausted(Unfinished::NoRoom.to_string());
-                (RefusedFor::Message, status.into_http())
-            })?;
-        Ok(Admitted { method, session, place, unfinished })
+        self.gate.check(request)?;
+        let session = self.session(request)?;
+        let entered = self.gate.enter(&session)?;
+        Ok(Admitted { method, session, entered })
     }
 
     /// A call of reflection or health. The header is not asked for: they tell nothing that a caller could not know,
@@ -112,87 +85,69 @@ impl Environment {
         neighbour: Neighbour,
         request: Request<Incoming>,
     ) -> Result<impl Future<Output = Response<Visit>> + Send + use<>, Refusal> {
-        let session = session(&request)?;
-        let place = self.place(&session)?;
+        let place = self.gate.place(&self.session(&request)?)?;
         Ok(neighbour.call(request, place))
     }
 
-    fn place(&self, session: &Session) -> Result<Place, Refusal> {
-        self.streams.take(session.caller().account(), 1).ok_or_else(|| {
-            let text = "all streams are taken (workload_api.streams), or half of them by this caller";
-            (RefusedFor::Streams, Status::resource_exhausted(text).into_http())
-        })
-    }
-}
-
-/// Who calls, looked at once more: a program that inherited the connection is another caller.
-fn session(request: &Request<Incoming>) -> Result<Session, Refusal> {
-    let Some(session) = request.extensions().get::<Session>().cloned() else {
-        let status = Status::internal("the connection has no session: this is a fault of the server");
-        return Err((RefusedFor::Session, status.into_http()));
-    };
-    // Whoever wires it to a remote door all the same: this API is for processes of this node. Workload Endpoint §2.
-    if session.caller().pid().is_none() {
+    fn session(&self, request: &Request<Incoming>) -> Result<Session, Refusal> {
+        let session = self.gate.session(request)?;
+        // Whoever wires it to another door all the same: this API is for processes of this node. Workload Endpoint §2.
+        if matches!(session.caller().origin, Origin::Local { .. }) {
+            return Ok(session);
+        }
         let status = Status::unimplemented("the Workload API is served to processes of the node alone");
-        return Err((RefusedFor::Session, status.into_http()));
-    }
-    match session.verify() {
-        Ok(()) => Ok(session),
-        Err(reason) => Err((RefusedFor::Session, of_end(reason).into_http())),
+        Err((RefusedFor::Session, status.into_http()))
     }
 }
 
 struct Admitted {
     method: Method,
     session: Session,
-    place: Place,
-    unfinished: Place,
+    entered: Entered,
 }
 
 impl Admitted {
-    async fn answer(self, body: Incoming, env: Environment) -> Response<Answer> {
-        let Self { method, session, place, unfinished } = self;
-        let late = |_| Err(Status::deadline_exceeded(Unfinished::TooSlow.to_string()));
-        let request = tokio::time::timeout(DEADLINE, read(body, unfinished)).await.unwrap_or_else(late);
-        let request = request.and_then(|bytes| only_message(bytes, MESSAGE_BYTES));
-        let answered = match (method, request) {
-            (_, Err(status)) => Err((RefusedFor::Message, status)),
-            (Method::Stream(stream), Ok(request)) => only_of(stream, request).map(|only| {
-                let feed = Feed::open(stream, only, &session, env.shared.readiness.clone(), place);
-                let mut response = Response::new(Either::Left(feed));
-                response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
-                response
-            }),
-            (Method::FetchJwt, Ok(request)) => whole(unary::fetch(request, &session, &env.shared).await),
-            (Method::ValidateJwt, Ok(request)) => {
-                whole(unary::validate(request, &session, &env.shared).await)
+    async fn answer(self, body: Incoming, shared: &Shared) -> Result<Response<Answer>, (RefusedFor, Status)> {
+        let Self { method, session, entered } = self;
+        let (request, place) = entered.message(body).await?;
+        let method = match method {
+            Method::Stream(method) => method,
+            Method::FetchJwt => {
+                let JwtsvidRequest { audience, spiffe_id } = decoded(request)?;
+                return whole(unary::fetch(audience, spiffe_id, &session, shared, WORKLOAD).await);
             }
+            Method::ValidateJwt => return whole(unary::validate(request, &session, shared).await),
         };
-        answered.unwrap_or_else(|(reason, status)| refused((reason, status.into_http())))
+        let (only, session, readiness) = (only_of(method, request)?, &session, shared.readiness.clone());
+        let opening = Opening { manner: WORKLOAD, method, only, session, broker: None, readiness, place };
+        Ok(opening.respond().map(Either::Left))
     }
 }
 
-fn whole(message: Result<Message, (RefusedFor, Status)>) -> Result<Response<Answer>, (RefusedFor, Status)> {
+pub(crate) fn whole(
+    message: Result<Message, (RefusedFor, Status)>,
+) -> Result<Response<Answer>, (RefusedFor, Status)> {
     message.map(|message| Whole::grpc([message.framed]).map(Either::Right))
 }
 
-/// Reads the request of a stream: which identity it is about. What a later standard adds is not ours to refuse.
+/// Reads the request of a stream: which identity it is about.
 fn only_of(stream: Stream, message: Bytes) -> Result<String, (RefusedFor, Status)> {
-    let read = match stream {
-        Stream::X509Svids => X509svidRequest::decode(message).map(|_| String::new()),
-        Stream::X509Bundles => X509BundlesRequest::decode(message).map(|_| String::new()),
-        Stream::JwtBundles => JwtBundlesRequest::decode(message).map(|_| String::new()),
-        Stream::WitSvids => WitsvidRequest::decode(message).map(|request| request.spiffe_id),
-        Stream::WitBundles => WitBundlesRequest::decode(message).map(|_| String::new()),
-    };
-    read.map_err(|_| (RefusedFor::Message, Status::invalid_argument("the request cannot be read")))
+    let all = String::new();
+    match stream {
+        Stream::X509Svids => decoded::<X509svidRequest>(message).map(|_| all),
+        Stream::X509Bundles => decoded::<X509BundlesRequest>(message).map(|_| all),
+        Stream::JwtBundles => decoded::<JwtBundlesRequest>(message).map(|_| all),
+        Stream::WitSvids => decoded::<WitsvidRequest>(message).map(|request| request.spiffe_id),
+        Stream::WitBundles => decoded::<WitBundlesRequest>(message).map(|_| all),
+    }
 }
 
 /// A stream, or an answer that is there as a whole.
-pub(super) type Answer = Either<Feed, Whole>;
+pub(crate) type Answer = Either<Feed, Whole>;
 
-fn refused((reason, response): Refusal) -> Response<Answer> {
-    reason.count();
+/// Counts a refusal and tells it.
+pub(crate) fn refused((reason, response): Refusal, manner: &Manner) -> Response<Answer> {
+    reason.count(manner);
     response.map(|()| Either::Right(Whole::default()))
 }
 
@@ -219,7 +174,7 @@ where
             Asked::Unknown => {
                 let text = "there is no such call, or it is not switched on";
                 let status = Status::unimplemented(text).into_http();
-                let response = refused((RefusedFor::Method, status));
+                let response = refused((RefusedFor::Method, status), WORKLOAD);
                 return ready(ours(response)).boxed().right_future();
             }
             Asked::Elsewhere => {
@@ -232,17 +187,26 @@ where
                     Ok(visit) => {
                         visit.map(|visit| Ok(visit.map(|body| Either::Right(Either::Right(body))))).boxed()
                     }
-                    Err(refusal) => ready(ours(refused(refusal))).boxed(),
+                    Err(refusal) => ready(ours(refused(refusal, WORKLOAD))).boxed(),
                 }
                 .right_future();
             }
         };
         match self.env.admit(&request, method) {
             Ok(admitted) => {
-                let answer = admitted.answer(request.into_body(), self.env.clone());
-                answer.map(ours).boxed().right_future()
+                let shared = self.env.shared.clone();
+                async move {
+                    let answered = admitted.answer(request.into_body(), &shared).await;
+                    ours(
+                        answered.unwrap_or_else(|(reason, status)| {
+                            refused((reason, status.into_http()), WORKLOAD)
+                        }),
+                    )
+                }
+                .boxed()
+                .right_future()
             }
-            Err(refusal) => ready(ours(refused(refusal))).boxed().right_future(),
+            Err(refusal) => ready(ours(refused(refusal, WORKLOAD))).boxed().right_future(),
         }
     }
 }

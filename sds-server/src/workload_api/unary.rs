@@ -16,35 +16,39 @@ use spiffe_bridge::node::{Session, TokenRefused, TokenSpec};
 use tonic::Status;
 use zeroize::Zeroize as _;
 
-use super::feed::nothing;
+use super::feed::{nothing, of_reason};
+use super::gate::decoded;
+use super::manner::{Manner, WORKLOAD};
 use super::message::Message;
 use super::metrics::{RefusedFor, sent};
 use super::service::Shared;
 use super::x509::bundles;
-use crate::proto::workload::{
-    Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
-};
+use crate::proto::workload::{Jwtsvid, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse};
 use crate::sds::fetch::served;
-use crate::sds::of_end;
 
 /// How long a caller that is not known yet is waited for.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 type Refusal = (RefusedFor, Status);
 
-/// `FetchJWTSVID`: of one identity, or of all.
-pub(super) async fn fetch(request: Bytes, session: &Session, shared: &Shared) -> Result<Message, Refusal> {
-    let JwtsvidRequest { audience, spiffe_id } = decoded(request)?;
+/// `FetchJWTSVID` for `audience`: of the identity `spiffe_id` of a session's workload, or of all if that is empty.
+pub(crate) async fn fetch(
+    audience: Vec<String>,
+    spiffe_id: String,
+    session: &Session,
+    shared: &Shared,
+    manner: &Manner,
+) -> Result<Message, Refusal> {
     let invalid = |error: spiffe_bridge::authority::SignError| {
         (RefusedFor::Message, Status::invalid_argument(error.to_string()))
     };
     check_audience(&audience, shared.jwt_audiences).map_err(invalid)?; // WA-09, WA-22
-    let update = known(session).await?;
+    let update = known(session, manner).await?;
     let asked = |id: &str| spiffe_id.is_empty() || id == spiffe_id;
     let identities: Vec<_> =
         update.identities.iter().filter(|identity| asked(&identity.svid.spiffe_id.to_string())).collect();
     if identities.is_empty() {
-        return Err(nothing(&update, &shared.readiness, session.caller()));
+        return Err(nothing(&update, &shared.readiness, session.caller(), manner));
     }
     let tokens = identities.iter().map(async |identity| {
         let (id, audience) = (identity.svid.spiffe_id.clone(), audience.clone());
@@ -52,7 +56,7 @@ pub(super) async fn fetch(request: Bytes, session: &Session, shared: &Shared) ->
     });
     let tokens = try_join_all(tokens).await.map_err(of_token)?;
     // It took a while: the process may be another by now.
-    session.verify().map_err(|reason| (RefusedFor::Session, of_end(reason)))?;
+    session.verify().map_err(|reason| (RefusedFor::Session, (manner.ended)(reason)))?;
     let mut hints = HashSet::new();
     let svids = identities.iter().zip(&tokens).map(|(identity, token)| Jwtsvid {
         spiffe_id: token.spiffe_id.to_string(),
@@ -62,7 +66,7 @@ pub(super) async fn fetch(request: Bytes, session: &Session, shared: &Shared) ->
     let mut response = JwtsvidResponse { svids: svids.collect() };
     let message = Message::of(&response);
     response.svids.iter_mut().for_each(|svid| svid.svid.zeroize());
-    sent("jwt_svid");
+    sent(manner, "jwt_svid");
     Ok(message)
 }
 
@@ -73,9 +77,9 @@ pub(super) async fn validate(request: Bytes, session: &Session, shared: &Shared)
         let text = "a token and the audience that it must be for are needed";
         return Err((RefusedFor::Message, Status::invalid_argument(text)));
     }
-    let update = known(session).await?;
+    let update = known(session, WORKLOAD).await?;
     if update.bundle.is_none() {
-        return Err(nothing(&update, &shared.readiness, session.caller()));
+        return Err(nothing(&update, &shared.readiness, session.caller(), WORKLOAD));
     }
     let bundle =
         |domain: &_| bundles(&update).map(|(_, bundle)| bundle).find(|bundle| bundle.trust_domain == *domain);
@@ -85,23 +89,19 @@ pub(super) async fn validate(request: Bytes, session: &Session, shared: &Shared)
         verified.map_err(|error| (RefusedFor::Token, Status::invalid_argument(error.to_string())))?;
     let fields = verified.claims.into_iter().map(|(name, value)| (name, of_json(value))).collect();
     let (spiffe_id, claims) = (verified.spiffe_id.to_string(), Some(Struct { fields }));
-    sent("jwt_validate");
+    sent(WORKLOAD, "jwt_validate");
     Ok(Message::of(&ValidateJwtsvidResponse { spiffe_id, claims }))
 }
 
-fn decoded<M: prost::Message + Default>(request: Bytes) -> Result<M, Refusal> {
-    M::decode(request)
-        .map_err(|_| (RefusedFor::Message, Status::invalid_argument("the request cannot be read")))
-}
-
-/// What the caller may have, once it is known who it is.
-async fn known(session: &Session) -> Result<Arc<WorkloadUpdate>, Refusal> {
-    let late = |_| Err(Status::unavailable("the caller is still being looked at: come again"));
-    let served = tokio::time::timeout(DEADLINE, served(session)).await.unwrap_or_else(late);
-    served.map_err(|status| match status.code() {
-        tonic::Code::Unavailable => (RefusedFor::Unavailable, status),
-        _ => (RefusedFor::Session, status),
-    })
+/// What the workload may have, once it is known who it is.
+async fn known(session: &Session, manner: &Manner) -> Result<Arc<WorkloadUpdate>, Refusal> {
+    match tokio::time::timeout(DEADLINE, served(session)).await {
+        Ok(served) => served.map_err(|reason| (of_reason(reason), (manner.ended)(reason))),
+        Err(_) => {
+            let text = "the workload is still being looked at: come again";
+            Err((RefusedFor::Unavailable, Status::unavailable(text)))
+        }
+    }
 }
 
 fn of_token(refused: TokenRefused) -> Refusal {

@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use sds_server::runtime::Readiness;
 use sds_server::sds::frame::Frame;
-use sds_server::workload_api::{Config, Neighbours, Shared, WorkloadApi};
+use sds_server::workload_api::{Config, LOCAL, Neighbours, Shared, WorkloadApi};
 use spiffe_bridge::audit::Log;
 use spiffe_bridge::authority;
 use spiffe_bridge::clock::Clock;
@@ -83,7 +83,7 @@ pub(crate) async fn serve_to(caller: Caller, config: Config) -> Served {
     let (node, authoritys) = node(dir.path(), &clock).await;
     let readiness = Readiness::new();
     let shared = Shared { clock, node, readiness: readiness.clone(), config, jwt_audiences: 2 };
-    let (neighbours, _health) = Neighbours::new().await.unwrap();
+    let (neighbours, _health) = Neighbours::new(LOCAL).await.unwrap();
     // What is not ours goes on to SDS; here nobody stands behind.
     let nobody = tower::service_fn(async |_| {
         let body = Empty::<Frame>::new();

@@ -55,6 +55,11 @@ pub(super) fn credentials(pid: u32) -> io::Result<Credentials> {
     parse_status(&read(pid, "status")?).ok_or_else(unexpected)
 }
 
+/// Whether a process has one pid alone, from the namespace of this /proc on inwards. proc_pid_status(5), `NSpid`.
+pub(super) fn is_in_our_pid_namespace(pid: u32) -> io::Result<bool> {
+    has_one_pid(&read(pid, "status")?).ok_or_else(unexpected)
+}
+
 /// The file that is executed, whatever its name is now.
 pub(super) fn executable(pid: u32) -> io::Result<File> {
     identify(&format!("/proc/{pid}/exe"))
@@ -97,13 +102,22 @@ fn parse_stat(text: &str) -> Option<Stat> {
 
 /// proc_pid_status(5): `Uid` and `Gid` are real, effective, saved and file system ids.
 fn parse_status(text: &str) -> Option<Credentials> {
-    // The first line is the process's name, with line ends escaped: it cannot pass for another line.
-    let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let line = |key: &str| line(text, key);
     let effective = |key| line(key)?.split_ascii_whitespace().nth(1)?.parse().ok();
     let groups = line("Groups")?.split_ascii_whitespace().map(|id| id.parse().ok());
     let mut groups: Vec<u32> = groups.collect::<Option<_>>()?;
     groups.sort_unstable();
     Some(Credentials { uid: effective("Uid")?, gid: effective("Gid")?, groups })
+}
+
+fn has_one_pid(text: &str) -> Option<bool> {
+    let mut pids = line(text, "NSpid")?.split_ascii_whitespace();
+    Some(pids.next().is_some() && pids.next().is_none())
+}
+
+/// The first line is the process's name, with line ends escaped: it cannot pass for another line.
+fn line<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
 }
 
 #[cfg(test)]
@@ -120,6 +134,14 @@ mod tests {
         }
         assert!(parse_stat("7 (sh) S 1 2").is_none());
         assert!(parse_stat("").is_none());
+    }
+
+    #[test]
+    fn a_process_of_an_inner_namespace_has_more_pids_than_one() {
+        assert_eq!(has_one_pid("Name:\tx\nNSpid:\t4711\n"), Some(true));
+        assert_eq!(has_one_pid("Name:\tx\nNSpid:\t4711\t7\n"), Some(false));
+        assert_eq!(has_one_pid("Name:\tx\n"), None);
+        assert!(is_in_our_pid_namespace(std::process::id()).unwrap());
     }
 
     #[test]

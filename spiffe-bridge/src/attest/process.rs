@@ -62,15 +62,31 @@ impl Process {
         Ok(process)
     }
 
-    /// The process that has `pid` now, with the user and group that it has now: to answer an operator's
-    /// question about it. Who connected is known from [`Process::from_peer`] alone.
+    /// The process that has `pid` now, with the user and group that it has now: to answer a question about it. Who
+    /// connected is known from [`Process::from_peer`] alone.
     ///
     /// # Errors
     /// [`AttestError`], as there.
     pub fn by_pid(pid: u32) -> Result<Self, AttestError> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(AttestError::NotVisible)?;
+        // Held first: what is read then is of the one that is held, or it is gone when the reading is done.
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|error| match error {
+            // A thread that is no process, as older kernels say it. pidfd_open(2)
+            rustix::io::Errno::INVAL => AttestError::Changed(Changed::Exited),
+            error => of(pid, "the pidfd", error.into()),
+        })?;
         let Credentials { uid, gid, .. } =
             proc::credentials(pid).map_err(|e| of(pid, "/proc/PID/status", e))?;
-        Self::from_peer(pid, uid, gid, None)
+        Self::from_peer(pid, uid, gid, Some(Arc::new(pidfd)))
+    }
+
+    /// Whether the pids that the process `pid` knows others by are those of this server: whether it is in the PID
+    /// namespace whose /proc the server reads. A process never changes it.
+    ///
+    /// # Errors
+    /// It is gone, or /proc does not show it.
+    pub fn shares_pids(pid: u32) -> io::Result<bool> {
+        proc::is_in_our_pid_namespace(pid)
     }
 
     /// What names it for ever.

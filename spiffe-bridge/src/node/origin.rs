@@ -33,6 +33,26 @@ pub enum Origin {
         /// What its certificate is known by.
         name: Arc<str>,
     },
+    /// A process on this node that asks on behalf of others, and proved the key of an X509-SVID of ours.
+    Broker {
+        /// Process id in the server's PID namespace, when it connected.
+        pid: u32,
+        /// Effective user id when it connected.
+        uid: u32,
+        /// Its SPIFFE ID.
+        id: Arc<str>,
+        /// Whose pids it speaks of.
+        pids: Pids,
+    },
+}
+
+/// Whose process ids a caller speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pids {
+    /// Those of the server's PID namespace.
+    Ours,
+    /// Those of another: its 7 is not our 7.
+    Others,
 }
 
 /// On whose account it goes what a caller makes the server keep.
@@ -57,6 +77,7 @@ impl Caller {
         match &self.origin {
             Origin::Local { uid, .. } => Account::User(*uid),
             Origin::Remote { name, .. } => Account::Certificate(name.clone()),
+            Origin::Broker { id, .. } => Account::Certificate(id.clone()),
         }
     }
 
@@ -64,7 +85,7 @@ impl Caller {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         match self.origin {
-            Origin::Local { pid, .. } => Some(pid),
+            Origin::Local { pid, .. } | Origin::Broker { pid, .. } => Some(pid),
             Origin::Remote { .. } => None,
         }
     }
@@ -73,7 +94,7 @@ impl Caller {
     #[must_use]
     pub fn uid(&self) -> Option<u32> {
         match self.origin {
-            Origin::Local { uid, .. } => Some(uid),
+            Origin::Local { uid, .. } | Origin::Broker { uid, .. } => Some(uid),
             Origin::Remote { .. } => None,
         }
     }
@@ -85,6 +106,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Local { pid, uid, .. } => write!(f, "pid {pid}, uid {uid}"),
             Self::Remote { address, name } => write!(f, "{address}, {name}"),
+            Self::Broker { pid, id, .. } => write!(f, "broker {id}, pid {pid}"),
         }
     }
 }

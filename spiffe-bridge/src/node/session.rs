@@ -33,6 +33,8 @@ pub enum EndReason {
     CertificateExpired,
     /// The certificate of a remote caller is not one of the door's CAs, or not any more.
     CertificateNotTrusted,
+    /// No entry gives the identity of a broker any more.
+    NoEntry,
     /// The server is shutting down.
     Draining,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for EndReason {
             Self::CertificateNotTrusted => {
                 "the certificate that the caller came with does not open this door"
             }
+            Self::NoEntry => "no entry gives the identity that the caller came with",
             Self::Draining => "the server is shutting down",
         })
     }

@@ -64,6 +64,19 @@ pub fn verify<'b>(
     role: Role,
     now: Timestamp,
 ) -> Result<SpiffeId, VerifyError> {
+    verify_until(chain, bundles, role, now).map(|(id, _)| id)
+}
+
+/// The same, and the first moment at which a certificate of the path has expired.
+///
+/// # Errors
+/// [`VerifyError`].
+pub fn verify_until<'b>(
+    chain: &[CertificateDer<'_>],
+    bundles: impl IntoIterator<Item = &'b TrustBundle>,
+    role: Role,
+    now: Timestamp,
+) -> Result<(SpiffeId, Timestamp), VerifyError> {
     let (leaf, intermediates) = chain
         .split_first()
         .filter(|_| chain.len() <= MAX_CHAIN)
@@ -81,8 +94,8 @@ pub fn verify<'b>(
         Role::Client => KeyUsage::client_auth(),
         Role::Server => KeyUsage::server_auth(),
     };
-    path(leaf, intermediates, &anchors, usage, now)?;
-    Ok(id)
+    let until = path(leaf, intermediates, &anchors, usage, now)?;
+    Ok((id, until))
 }
 
 /// Verifies that `chain` (leaf first) is of a TLS client under one of `anchors` at `now`, whatever names it has, and
@@ -99,24 +112,24 @@ pub fn client_path(
         .split_first()
         .filter(|_| chain.len() <= MAX_CHAIN)
         .ok_or(VerifyError::Length { len: chain.len() })?;
-    let used = path(leaf, intermediates, anchors, KeyUsage::client_auth(), now)?;
-    used.iter().try_fold(inspect::not_after(leaf)?, |first, der| Ok(first.min(inspect::not_after(der)?)))
+    path(leaf, intermediates, anchors, KeyUsage::client_auth(), now)
 }
 
-/// RFC 5280 §6, and the intermediates that the path goes over.
+/// RFC 5280 §6, and the first moment at which a certificate of the path has expired.
 fn path(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     anchors: &[TrustAnchor<'_>],
     usage: KeyUsage,
     now: Timestamp,
-) -> Result<Vec<CertificateDer<'static>>, VerifyError> {
+) -> Result<Timestamp, VerifyError> {
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now.unix_millis()));
-    let leaf = EndEntityCert::try_from(leaf).map_err(VerifyError::Path)?;
-    let path = leaf
+    let end = EndEntityCert::try_from(leaf).map_err(VerifyError::Path)?;
+    let path = end
         .verify_for_usage(webpki::ALL_VERIFICATION_ALGS, anchors, intermediates, at, usage, None, None)
         .map_err(VerifyError::Path)?;
-    Ok(path.intermediate_certificates().map(|certificate| certificate.der().into_owned()).collect())
+    path.intermediate_certificates()
+        .try_fold(inspect::not_after(leaf)?, |first, der| Ok(first.min(inspect::not_after(&der.der())?)))
 }
 
 /// The SPIFFE ID of a leaf that keeps the rules of X509-SVID §5.2.

@@ -1,14 +1,15 @@
-//! TLS 1.3 as the server: who may finish a handshake, and who the peer then is.
+//! TLS 1.3 as the server: who may finish a handshake.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
-use spiffe_bridge::attest::{RemoteError, RemotePeer, RemoteTrust};
-use tokio::net::TcpStream;
+use spiffe_bridge::attest::RemoteTrust;
+use spiffe_bridge::identity::TrustBundle;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -24,16 +25,33 @@ pub(crate) enum HandshakeError {
     Tls(#[source] io::Error),
     #[error("the client does not offer h2 by ALPN")]
     NoHttp2,
-    #[error("the certificate cannot be used")]
-    Peer(#[source] RemoteError),
     #[error("no TLS can be spoken with these CAs")]
     Config(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Whose certificates open a door.
+pub trait Authorities: Send + Sync + 'static {
+    /// The CAs.
+    fn authorities(&self) -> &[CertificateDer<'static>];
+}
+
+impl Authorities for RemoteTrust {
+    fn authorities(&self) -> &[CertificateDer<'static>] {
+        self.certificates()
+    }
+}
+
+/// Our own: the door is for whom we issued to.
+impl Authorities for TrustBundle {
+    fn authorities(&self) -> &[CertificateDer<'static>] {
+        &self.roots
+    }
+}
+
 /// Makes the configuration of handshakes from what is trusted and shown now.
-pub struct Handshakes {
+pub struct Handshakes<T> {
     provider: Arc<CryptoProvider>,
-    trust: watch::Receiver<Arc<RemoteTrust>>,
+    trust: watch::Receiver<Arc<T>>,
     certificate: ServerCertificate,
     made: Option<Arc<ServerConfig>>,
 }
@@ -42,19 +60,19 @@ pub struct Handshakes {
 #[derive(Clone)]
 pub(crate) struct Terms(Arc<ServerConfig>);
 
-impl Handshakes {
+impl<T: Authorities> Handshakes<T> {
     /// Handshakes with whom `trust` knows, in which `certificate` is shown.
     #[must_use]
     pub fn new(
         provider: Arc<CryptoProvider>,
-        trust: watch::Receiver<Arc<RemoteTrust>>,
+        trust: watch::Receiver<Arc<T>>,
         certificate: ServerCertificate,
     ) -> Self {
         Self { provider, trust, certificate, made: None }
     }
 
-    /// The terms of a handshake that begins now. One that began under others is looked at again when it is over:
-    /// [`RemoteTrust::verify`].
+    /// The terms of a handshake that begins now. One that began under others is looked at again when it is over, by
+    /// whoever admits the peer.
     pub(crate) fn terms(&mut self) -> Result<Terms, HandshakeError> {
         if self.trust.has_changed().unwrap_or(false) {
             self.made = None;
@@ -68,9 +86,9 @@ impl Handshakes {
         Ok(Terms(made))
     }
 
-    fn config(&self, trust: &RemoteTrust) -> Result<ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
+    fn config(&self, trust: &T) -> Result<ServerConfig, Box<dyn std::error::Error + Send + Sync>> {
         let mut roots = RootCertStore::empty();
-        for certificate in trust.certificates() {
+        for certificate in trust.authorities() {
             roots.add(certificate.clone())?;
         }
         let roots = Arc::new(roots);
@@ -88,26 +106,22 @@ impl Handshakes {
     }
 }
 
-impl std::fmt::Debug for Handshakes {
+impl<T> std::fmt::Debug for Handshakes<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Handshakes(..)")
     }
 }
 
 impl Terms {
-    /// Shakes hands on `stream`, which `address` opened.
-    pub(crate) async fn shake(
-        self,
-        stream: TcpStream,
-        address: SocketAddr,
-    ) -> Result<(TlsStream<TcpStream>, RemotePeer), HandshakeError> {
+    /// Shakes hands on `stream`.
+    pub(crate) async fn shake<I>(self, stream: I) -> Result<TlsStream<I>, HandshakeError>
+    where
+        I: AsyncRead + AsyncWrite + Unpin,
+    {
         let stream = TlsAcceptor::from(self.0).accept(stream).await.map_err(HandshakeError::Tls)?;
-        let (_, session) = stream.get_ref();
-        if session.alpn_protocol() != Some(H2) {
-            return Err(HandshakeError::NoHttp2);
+        match stream.get_ref().1.alpn_protocol() {
+            Some(H2) => Ok(stream),
+            _ => Err(HandshakeError::NoHttp2),
         }
-        let chain = session.peer_certificates().unwrap_or_default();
-        let peer = RemotePeer::new(address, chain).map_err(HandshakeError::Peer)?;
-        Ok((stream, peer))
     }
 }

@@ -1,0 +1,205 @@
+//! The accept loop of a door that asks for certificates: a permit, a handshake, a session and an HTTP/2 connection for
+//! each.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Buf;
+use rustls::pki_types::CertificateDer;
+use spiffe_bridge::node::Session;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tower::Service;
+use tracing::Instrument as _;
+
+use super::accept::{Accepting, Logs};
+use super::authority::Mended;
+use super::connection::Connection;
+use super::http2::Settings;
+use crate::endpoint::door::Door;
+use crate::endpoint::limits::{Config, Limits, Permit, Refused};
+use crate::endpoint::tls::{self, Authorities, Handshakes};
+use crate::runtime::{BoxError, Drain, with_cause};
+
+/// Accepts callers with certificates and serves them until the drain.
+#[derive(Debug)]
+pub struct SecuredServer<D, T, S, A> {
+    door: D,
+    handshakes: Handshakes<T>,
+    limits: Limits,
+    config: Config,
+    patience: Patience,
+    service: S,
+    admit: A,
+}
+
+/// What handshakes may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// At one time; more wait to be accepted. One holder has a quarter of them.
+    pub handshakes: u32,
+    /// For each.
+    pub time: Duration,
+}
+
+/// What every connection of the door shares.
+struct Shared<S, A> {
+    service: S,
+    admit: A,
+    http2: Arc<Settings>,
+    config: Config,
+    patience: Patience,
+    log: Arc<Logs>,
+    drain: Drain,
+}
+
+/// What a connection holds until its handshake is over: a place among all, and one among those of its holder.
+type Place = (OwnedSemaphorePermit, Permit);
+
+impl<D, T, S, A, F, B> SecuredServer<D, T, S, A>
+where
+    D: Door,
+    T: Authorities,
+    S: Service<http::Request<tonic::body::Body>, Response = http::Response<B>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data: Buf + Send> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+    A: Fn(D::Origin, &[CertificateDer<'static>], u64) -> Result<(Session, F), BoxError>
+        + Send
+        + Sync
+        + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// Serves `service` on `door`, to peers whose handshakes come to an end. `admit` is called with where each of them
+    /// comes from and the chain whose key it proved, as that of [`Server::new`](super::Server::new); whom it refuses is
+    /// cut off.
+    pub fn new(
+        door: D,
+        handshakes: Handshakes<T>,
+        limits: Limits,
+        config: Config,
+        patience: Patience,
+        service: S,
+        admit: A,
+    ) -> Self {
+        Self { door, handshakes, limits, config, patience, service, admit }
+    }
+
+    /// Runs until the drain, as [`Server::run`](super::Server::run).
+    ///
+    /// # Errors
+    /// Never: a failing accept is tried again.
+    pub async fn run(self, drain: Drain) -> Result<(), Infallible> {
+        let Self { door, mut handshakes, limits, config, patience, service, admit } = self;
+        let http2 = Arc::new(Settings::new(&config));
+        let (most, per_holder) = (patience.handshakes, Limits::of_handshakes(patience.handshakes));
+        let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)));
+        let log = Arc::new(Logs::default());
+        let shared = Arc::new(Shared { service, admit, http2, config, patience, log, drain });
+        let (log, drain) = (&shared.log, &shared.drain);
+        let mut connections = JoinSet::new();
+        let mut accepting = Accepting::default();
+        loop {
+            // Without a free place the next one waits in the backlog: a crowd is served in turn.
+            let next = async {
+                let place = places.clone().acquire_owned().await.ok()?;
+                let (stream, origin) = accepting.next(|| door.accept(), log, drain).await?;
+                Some((place, stream, origin))
+            };
+            let (place, stream, origin) = tokio::select! {
+                () = drain.begun() => break,
+                Some(_) = connections.join_next() => continue, // reaped as they end
+                next = next => match next {
+                    Some(next) => next,
+                    None => break,
+                },
+            };
+            let Some(origin) = origin else {
+                log.refused(Refused::NoCredentials, "somebody");
+                continue;
+            };
+            let holder = D::holder(origin);
+            let admitted = per_holder
+                .permit(holder, 1)
+                .map_err(|_| Refused::Handshakes)
+                .and_then(|shaking| Ok((shaking, limits.permit(holder, 1)?)));
+            let (shaking, permit) = match admitted {
+                Ok(admitted) => admitted,
+                Err(refused) => {
+                    log.refused(refused, origin);
+                    continue;
+                }
+            };
+            let terms = match handshakes.terms() {
+                Ok(terms) => terms,
+                Err(error) => {
+                    log.refused(D::KIND.refused(), format_args!("{origin}, {}", with_cause(&error)));
+                    continue;
+                }
+            };
+            let span = tracing::info_span!("connection", number = permit.number(), peer = %origin);
+            let (shared, place) = (shared.clone(), (place, shaking));
+            connections.spawn(
+                async move { shared.connection::<D, F>(terms, stream, origin, place, permit).await }
+                    .instrument(span),
+            );
+        }
+        drop(door); // from here on a successor may bind
+        while connections.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+impl<S, A, B> Shared<S, A>
+where
+    S: Service<http::Request<tonic::body::Body>, Response = http::Response<B>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data: Buf + Send> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    async fn connection<D, F>(
+        &self,
+        terms: tls::Terms,
+        stream: D::Stream,
+        origin: D::Origin,
+        place: Place,
+        permit: Permit,
+    ) where
+        D: Door,
+        A: Fn(D::Origin, &[CertificateDer<'static>], u64) -> Result<(Session, F), BoxError>,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let refused = |error: &dyn std::error::Error| {
+            self.log.refused(D::KIND.refused(), format_args!("{origin}, {}", with_cause(error)));
+        };
+        let shaken = tokio::select! {
+            () = self.drain.begun() => return, // nothing was promised yet
+            shaken = tokio::time::timeout(self.patience.time, terms.shake(stream)) => shaken,
+        };
+        drop(place);
+        let stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return refused(&error),
+            Err(_) => return self.log.refused(Refused::HandshakeTime, origin),
+        };
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let (session, work) = match (self.admit)(origin, chain, permit.number()) {
+            Ok(admitted) => admitted,
+            Err(error) => return refused(&*error),
+        };
+        let connection = Connection {
+            session,
+            service: self.service.clone(),
+            http2: self.http2.clone(),
+            first_request: self.config.first_request,
+            drain: self.drain.clone(),
+            log: self.log.clone(),
+        };
+        let open = D::KIND.open();
+        connection.run(Mended::new(stream), work).await;
+        drop((open, permit));
+    }
+}
