@@ -17,6 +17,7 @@ use crate::tools::apt;
 
 /// The name of the image.
 pub const IMAGE: &str = "localhost/busybox:test";
+const MACHINE: &str = "localhost/machine:test";
 /// As little as a container needs where the harness itself runs in one.
 const CONFIG: &str = r#"
 [containers]
@@ -123,7 +124,43 @@ impl Podman {
     /// # Errors
     /// It does not start.
     pub fn run(&self, options: &[&str], program: &[&str]) -> Result<Container> {
-        let arguments = [&["run", "--detach", "--network", "none"], options, &[IMAGE], program].concat();
+        self.run_image(IMAGE, options, program)
+    }
+
+    /// Boots a systemd of this machine's kind, with the machine's own programs: with `units`, names and texts, of which
+    /// those named `.service` are started.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn boot(&self, options: &[&str], units: &[(&str, &str)]) -> Result<Container> {
+        apt::need("systemctl", &["systemd"])?;
+        apt::need("dbus-daemon", &["dbus"])?;
+        let tree = self.dir.join("machine");
+        let etc = tree.join("etc");
+        for place in ["usr", "etc/systemd/system", "etc/dbus-1", "var", "run", "tmp", "proc", "sys", "dev"] {
+            fs::create_dir_all(tree.join(place))?;
+        }
+        for link in ["bin", "sbin", "lib", "lib64"] {
+            symlink(format!("usr/{link}"), tree.join(link))?;
+        }
+        for file in ["passwd", "group", "ld.so.cache"] {
+            fs::copy(Path::new("/etc").join(file), etc.join(file))?;
+        }
+        fs::write(etc.join("machine-id"), "\n")?;
+        let wanted = units.iter().map(|(name, _)| *name).filter(|name| name.ends_with(".service"));
+        let wanted: Vec<_> = wanted.chain(["dbus.service"]).collect();
+        let target = format!("[Unit]\nWants={}\n", wanted.join(" "));
+        for (name, text) in units.iter().copied().chain([("default.target", target.as_str())]) {
+            fs::write(etc.join("systemd/system").join(name), text)?;
+        }
+        self.import(&tree, MACHINE)?;
+        let options =
+            [&["--systemd=always", "--cap-add", "SYS_PTRACE", "--volume", "/usr:/usr:ro"], options].concat();
+        self.run_image(MACHINE, &options, &["/lib/systemd/systemd"])
+    }
+
+    fn run_image(&self, image: &str, options: &[&str], program: &[&str]) -> Result<Container> {
+        let arguments = [&["run", "--detach", "--network", "none"], options, &[image], program].concat();
         let said = self.podman(&arguments)?;
         let id = said.lines().last().unwrap_or_default().trim().to_owned();
         self.container(&id)
@@ -186,17 +223,38 @@ impl Podman {
         for name in ["sh", "sleep", "cat"] {
             symlink("busybox", tree.join("bin").join(name))?;
         }
+        self.import(&tree, IMAGE)
+    }
+
+    fn import(&self, tree: &Path, name: &str) -> Result<()> {
         let archive = self.dir.join("image.tar");
-        let packed = Command::new("tar").arg("-C").arg(&tree).arg("-cf").arg(&archive).arg(".").status()?;
+        let packed = Command::new("tar").arg("-C").arg(tree).arg("-cf").arg(&archive).arg(".").status()?;
         ensure!(packed.success(), "tar: {packed}");
-        self.podman(&["import", &archive.display().to_string(), IMAGE]).map(drop)
+        self.podman(&["import", &archive.display().to_string(), name]).map(drop)
     }
 }
 
 impl Drop for Podman {
     fn drop(&mut self) {
+        let ids = self.podman(&["ps", "--all", "--quiet", "--no-trunc"]).unwrap_or_default();
         let _ = self.command().args(["rm", "--all", "--force", "--time", "0"]).output();
+        // What a container made below its own cgroup (a systemd does) stays there.
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|h| h.path());
+        for hierarchy in hierarchies.chain(["/sys/fs/cgroup".into()]) {
+            for id in ids.lines() {
+                remove_cgroup(&hierarchy.join(format!("libpod_parent/libpod-{id}")));
+            }
+        }
     }
+}
+
+/// The files of a cgroup go with its directory.
+fn remove_cgroup(at: &Path) {
+    let below = fs::read_dir(at).into_iter().flatten().flatten();
+    for directory in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_cgroup(&directory.path());
+    }
+    let _ = fs::remove_dir(at);
 }
 
 /// A busybox without libraries: Debian's `busybox-static` replaces `busybox`.

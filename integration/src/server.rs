@@ -113,6 +113,14 @@ impl Server {
         .with_context(|| self.process.tail())?
     }
 
+    /// The program itself, built, to be run elsewhere.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn program() -> Result<&'static Path> {
+        binary::built()
+    }
+
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.dir.join("api.sock")

@@ -116,6 +116,19 @@ fn values_that_do_not_fit_together_are_refused_with_advice() {
     check("attestors: {deadline: 2m}", "attestors.deadline: it must be between");
     check("attestors: {keep: 1s}", "attestors.keep: it must not be shorter");
     check("attestors: {docker: {sockets: [docker.sock]}}", "attestors.docker.sockets: give absolute");
+    for url in ["http://n/pods", "https://", "https:///pods", "https://user:password@n/pods", "n/pods"] {
+        check(
+            &format!("attestors: {{kubernetes: {{url: '{url}'}}}}"),
+            "attestors.kubernetes.url: give an https",
+        );
+    }
+    check(
+        "attestors: {kubernetes: {token_file: token}}",
+        "attestors.kubernetes.token_file: give an absolute",
+    );
+    check("attestors: {kubernetes: {ca_file: ca.crt}}", "attestors.kubernetes.ca_file: give an absolute");
+    check("attestors: {kubernetes: {refresh: 10ms}}", "attestors.kubernetes.refresh: it must be at least");
+    check("attestors: {systemd: {bus: ''}}", "attestors.systemd.bus: give an absolute");
     check("limits: {connections: 0}", "limits.connections: 0 would");
     check("sds: {names: 0}", "sds.names: 0 would");
     check("sds: {message_bytes: 1}", "sds.message_bytes: it must be between");

@@ -20,6 +20,7 @@ use crate::registration::Needs;
 mod broker;
 pub mod cgroup;
 pub mod container;
+pub mod dbus;
 mod executable;
 mod http;
 mod key;
@@ -37,6 +38,7 @@ pub use limitation::Limitation;
 pub use process::Process;
 pub use remote::{AuthoritiesError, RemoteError, RemotePeer, RemoteTrust};
 pub use services::{Config, Evidence, Patience, Service, ServiceStatus};
+pub use workload::kubernetes::Config as KubernetesConfig;
 
 use executable::Hashes;
 use proc::{Credentials, Image, Namespaces};

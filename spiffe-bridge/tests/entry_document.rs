@@ -105,9 +105,9 @@ fn every_wrong_value_is_told_with_its_place() {
     );
     check("kind: Workload\nspiffe_id: spiffe://example.org\nselectors: [unix:uid:1]\n", &[(2, 12, "path")]);
     check("kind: Workload\nspiffe_id: web\nselectors: [unix:uid:1]\n", &[(2, 12, "not a SPIFFE ID")]);
-    let more = "selectors:\n  - k8s:ns:a\n  - unix:uuid:1\n  - unix:uid:01\n  - unix:uid:web\n  - unix:gid:65534\n  - unix:sha256:AB\n  - unix:path:web\n  - uid\n  - unix:uid:1\n  - unix:uid:1\n";
+    let more = "selectors:\n  - aws:iid:a\n  - unix:uuid:1\n  - unix:uid:01\n  - unix:uid:web\n  - unix:gid:65534\n  - unix:sha256:AB\n  - unix:path:web\n  - uid\n  - unix:uid:1\n  - unix:uid:1\n";
     let expected = [
-        (4, 5, "unix: and docker: are known"),
+        (4, 5, "unix:, docker:, systemd: and k8s: are known"),
         (5, 5, "the keys are uid"),
         (6, 5, "write the number as 1"),
         (7, 5, "unix:user"),
@@ -118,6 +118,16 @@ fn every_wrong_value_is_told_with_its_place() {
         (13, 5, "twice"),
     ];
     check(&workload(more), &expected);
+    let services = "selectors:\n  - systemd:id:web\n  - systemd:fragment_path:web.service\n  - systemd:unit:web.service\n  - k8s:pod-label:app\n  - k8s:pod-label::web\n  - k8s:labels:app:web\n  - systemd:id:web.service\n  - systemd:fragment_path:/a\n  - 'k8s:pod-label:app:'\n";
+    let expected = [
+        (4, 5, "systemd:id:web.service"),
+        (5, 5, "systemd:fragment_path:/etc"),
+        (6, 5, "the keys are id and fragment_path"),
+        (7, 5, "k8s:pod-label:NAME:VALUE"),
+        (8, 5, "k8s:pod-label:NAME:VALUE"),
+        (9, 5, "the keys are ns, sa"),
+    ];
+    check(&workload(services), &expected);
     let names = "selectors: [unix:uid:1]\ndns_names: [Web, '*.web', a..b, -a, '10.0.0.1', 'a_b', '']\n";
     let faults = read(&workload(names)).unwrap_err();
     assert_eq!(faults.len(), 7, "{faults:?}");

@@ -17,7 +17,7 @@ use Kind::{Counter, Gauge, Histogram};
 type Row = (&'static str, Kind, Option<(&'static str, &'static [&'static str])>, &'static str);
 
 const PROTOCOLS: Option<(&str, &[&str])> = Some(("protocol", &["sotw", "delta"]));
-const ATTESTORS: Option<(&str, &[&str])> = Some(("attestor", &["docker"]));
+const ATTESTORS: Option<(&str, &[&str])> = Some(("attestor", &["docker", "systemd", "k8s"]));
 
 #[rustfmt::skip]
 const METRICS: &[Row] = &[

@@ -84,7 +84,8 @@ fn directory(mounts: &str, place: &Place) -> Option<PathBuf> {
     if place.path.split('/').any(|part| part == "..") {
         return None;
     }
-    mounts.lines().find_map(|line| {
+    // Of mounts at one point the last covers the others.
+    mounts.lines().rev().find_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
         let mut file_system = file_system.split(' ');
         let (kind, options) = (file_system.next()?, file_system.nth(1)?);
@@ -127,10 +128,13 @@ mod tests {
     fn the_directory_is_found_below_the_mount_that_shows_it() {
         let mounts = "30 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                       31 25 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      33 25 0:29 /x /sys/fs/cgroup/systemd ro - cgroup cgroup rw,name=systemd\n\
+                      34 33 0:29 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
                       32 25 0:28 /own /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 none rw\n";
         let found = |hierarchy, path| directory(mounts, &place(hierarchy, path));
         assert_eq!(found("memory", "/a/b"), Some("/sys/fs/cgroup/memory/a/b".into()));
         assert_eq!(found("cpu,cpuacct", "/a"), Some("/sys/fs/cgroup/cpu,cpuacct/a".into()));
+        assert_eq!(found("name=systemd", "/x/a"), Some("/sys/fs/cgroup/systemd/x/a".into()));
         assert_eq!(found("", "/own/a"), Some("/sys/fs/cgroup/unified/a".into()));
         assert_eq!(found("", "/owner/a"), None);
         assert_eq!(found("pids", "/a"), None);

@@ -18,6 +18,8 @@ use super::cgroup::Cgroups;
 use super::process::Process;
 use super::workload::Unseen;
 use super::workload::docker::{self, Docker};
+use super::workload::kubernetes::{self, Kubernetes};
+use super::workload::systemd::Systemd;
 use crate::identity::SelectorSet;
 use crate::registration::Needs;
 
@@ -36,6 +38,10 @@ const PATIENT: Duration = Duration::from_secs(15);
 pub struct Config {
     /// API sockets of Docker and Podman; empty if no runtime is asked.
     pub docker_sockets: Vec<PathBuf>,
+    /// The socket of the system's D-Bus; `None` if systemd is not asked, and the cgroups must do.
+    pub system_bus: Option<PathBuf>,
+    /// Who has the list of this node's pods; `None` if nobody is asked.
+    pub kubernetes: Option<kubernetes::Config>,
     /// So long is a caller held up by services that do not answer.
     pub deadline: Duration,
     /// So long stays good what a service said of a process, when it does not answer.
@@ -46,6 +52,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             docker_sockets: vec!["/run/docker.sock".into(), "/run/podman/podman.sock".into()],
+            system_bus: Some("/run/dbus/system_bus_socket".into()),
+            kubernetes: None,
             deadline: Duration::from_secs(2),
             // As long as an X.509-SVID lives by default.
             keep: Duration::from_secs(3600),
@@ -60,6 +68,10 @@ impl Default for Config {
 pub enum Service {
     /// Docker or Podman.
     Docker,
+    /// systemd, over D-Bus.
+    Systemd,
+    /// kubelet, or the API server.
+    Kubernetes,
 }
 
 impl Service {
@@ -68,6 +80,8 @@ impl Service {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Docker => "docker",
+            Self::Systemd => "systemd",
+            Self::Kubernetes => "k8s",
         }
     }
 }
@@ -87,6 +101,8 @@ pub struct Evidence {
     /// Where it stood then; `None` if no service was asked.
     pub(super) cgroups: Option<Cgroups>,
     found: BTreeMap<Service, Found>,
+    /// After this what Kubernetes said may have changed.
+    refresh: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -102,13 +118,21 @@ struct Found {
 pub(super) struct Services {
     config: Config,
     docker: Docker,
+    systemd: Systemd,
+    kubernetes: Kubernetes,
     health: Health,
 }
 
 impl Services {
     pub(super) fn new(config: Config) -> Self {
         let docker = docker::Config { sockets: config.docker_sockets.clone(), keep: config.keep };
-        Self { docker: Docker::new(docker), health: Health::default(), config }
+        Self {
+            docker: Docker::new(docker),
+            systemd: Systemd::new(config.system_bus.clone()),
+            kubernetes: Kubernetes::new(config.kubernetes.clone()),
+            health: Health::default(),
+            config,
+        }
     }
 
     /// What the services that `needs` names know of `process`.
@@ -136,14 +160,20 @@ impl Services {
             };
             (service, found)
         };
-        let answers = [one(Service::Docker, needs.docker).await];
+        let (docker, systemd, kubernetes) = tokio::join!(
+            one(Service::Docker, needs.docker),
+            one(Service::Systemd, needs.systemd),
+            one(Service::Kubernetes, needs.kubernetes),
+        );
+        let answers = [docker, systemd, kubernetes];
         // A pid is not used again while its process lives: what was found is of this process, where it stands.
         if process.cgroups()? != cgroups {
             return Err(AttestError::Changed(super::Changed::Moved));
         }
         process.alive()?;
         let found = answers.into_iter().filter_map(|(service, found)| Some((service, found?))).collect();
-        Ok(Evidence { cgroups: Some(cgroups), found })
+        let refresh = self.config.kubernetes.as_ref().map(|kubernetes| kubernetes.refresh);
+        Ok(Evidence { cgroups: Some(cgroups), found, refresh })
     }
 
     async fn one(
@@ -167,9 +197,19 @@ impl Services {
                 let kept = before.filter(|before| {
                     !matches!(unseen, Unseen::Refused(_)) && before.seen.elapsed() < self.config.keep
                 });
+                // What the kernel says of a unit hangs on no service.
+                let sure = match service {
+                    Service::Systemd => self.systemd.sure(cgroups, &unseen),
+                    Service::Docker | Service::Kubernetes => SelectorSet::new(),
+                };
                 let failures = before.map_or(0, |before| before.failures).saturating_add(1);
                 Found {
-                    selectors: kept.map(|kept| kept.selectors.clone()).unwrap_or_default(),
+                    selectors: kept
+                        .map(|kept| kept.selectors.clone())
+                        .into_iter()
+                        .flatten()
+                        .chain(sure)
+                        .collect(),
                     seen: kept.map_or(asked, |kept| kept.seen),
                     unseen: Some(unseen),
                     failures,
@@ -200,8 +240,11 @@ impl Services {
         process: &Process,
         cgroups: &Cgroups,
     ) -> Result<SelectorSet, Unseen> {
+        // Boxed: TLS alone has tens of KiB, which each caller would hold that asks nobody.
         match service {
-            Service::Docker => self.docker.selectors(process, cgroups).await,
+            Service::Docker => Box::pin(self.docker.selectors(process, cgroups)).await,
+            Service::Systemd => Box::pin(self.systemd.selectors(process, cgroups)).await,
+            Service::Kubernetes => Box::pin(self.kubernetes.selectors(cgroups)).await,
         }
     }
 
@@ -232,11 +275,13 @@ impl Evidence {
     /// After how long the services should be asked again, if they should.
     #[must_use]
     pub fn again(&self) -> Option<Duration> {
-        let open = self
-            .found
-            .values()
-            .filter(|found| matches!(found.unseen, Some(Unseen::Failed(_) | Unseen::NotYet(_))));
-        open.map(|found| after(found.failures)).min()
+        let of = |(service, found): (&Service, &Found)| match (&found.unseen, service) {
+            (Some(Unseen::Failed(_) | Unseen::NotYet(_)), _) => Some(after(found.failures)),
+            // What it said may change while the process lives.
+            (None, Service::Kubernetes) if !found.selectors.is_empty() => self.refresh,
+            _ => None,
+        };
+        self.found.iter().filter_map(of).min()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Attestors of workloads: one file each.
 
 pub(super) mod docker;
+pub mod kubernetes;
+pub(super) mod systemd;
 pub(super) mod unix;
 
 use super::AttestError;

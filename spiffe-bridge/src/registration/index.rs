@@ -45,14 +45,33 @@ pub struct Needs {
     pub certificate: bool,
     /// What the runtime says of its container.
     pub docker: bool,
+    /// What systemd says of its unit.
+    pub systemd: bool,
+    /// What Kubernetes says of its pod.
+    pub kubernetes: bool,
 }
 
 impl Needs {
     /// Nothing.
-    pub const NONE: Self =
-        Self { path: false, sha256: false, names: false, certificate: false, docker: false };
+    pub const NONE: Self = Self {
+        path: false,
+        sha256: false,
+        names: false,
+        certificate: false,
+        docker: false,
+        systemd: false,
+        kubernetes: false,
+    };
     /// Everything.
-    pub const ALL: Self = Self { path: true, sha256: true, names: true, certificate: true, docker: true };
+    pub const ALL: Self = Self {
+        path: true,
+        sha256: true,
+        names: true,
+        certificate: true,
+        docker: true,
+        systemd: true,
+        kubernetes: true,
+    };
 
     /// What a selector asks for.
     pub(crate) fn of(selector: &Selector) -> Self {
@@ -60,7 +79,9 @@ impl Needs {
         let names = ["user:", "group:", "supplementary_group:"].into_iter().any(unix);
         let certificate = selector.kind() == "x509" && selector.value().starts_with("sha256:");
         let docker = selector.kind() == "docker";
-        Self { path: unix("path:"), sha256: unix("sha256:"), names, certificate, docker }
+        let systemd = selector.kind() == "systemd";
+        let kubernetes = selector.kind() == "k8s";
+        Self { path: unix("path:"), sha256: unix("sha256:"), names, certificate, docker, systemd, kubernetes }
     }
 
     /// Whether to find it out may take long: reading a whole file, or asking a server.
@@ -72,7 +93,7 @@ impl Needs {
     /// Whether a service of the machine must be asked.
     #[must_use]
     pub fn services(self) -> bool {
-        self.docker
+        self.docker || self.systemd || self.kubernetes
     }
 
     /// What either asks for.
@@ -84,6 +105,8 @@ impl Needs {
             names: self.names || other.names,
             certificate: self.certificate || other.certificate,
             docker: self.docker || other.docker,
+            systemd: self.systemd || other.systemd,
+            kubernetes: self.kubernetes || other.kubernetes,
         }
     }
 

@@ -24,7 +24,10 @@ fn entry(id: &str, selectors: &[&str]) -> Arc<Entry> {
 
 fn attestor() -> Arc<Attestor> {
     // No service: what the kernel tells.
-    Arc::new(Attestor::new(attest::Config { docker_sockets: Vec::new(), ..Default::default() }).0)
+    Arc::new(
+        Attestor::new(attest::Config { docker_sockets: Vec::new(), system_bus: None, ..Default::default() })
+            .0,
+    )
 }
 
 /// Ends with its test.

@@ -18,8 +18,10 @@ pub(in crate::registration::document) fn selector(text: &str, remote: bool) -> R
     match (selector.kind(), remote) {
         ("unix", false) => unix(text, key, value)?,
         ("docker", false) => docker(text, key, value)?,
+        ("systemd", false) => systemd(text, key, value)?,
+        ("k8s", false) => kubernetes(text, key, value)?,
         ("x509", true) => x509(text, key, value)?,
-        ("unix" | "docker", true) => {
+        ("unix" | "docker" | "systemd" | "k8s", true) => {
             return Err(format!(
                 "{:?} is of a process on this node, and a remote caller has none: with remote: true write {X509}",
                 short(text)
@@ -33,7 +35,7 @@ pub(in crate::registration::document) fn selector(text: &str, remote: bool) -> R
         }
         (kind, _) => {
             return Err(format!(
-                "no attestor gives {:?} selectors: unix: and docker: are known, and x509: in an entry with remote: true",
+                "no attestor gives {:?} selectors: unix:, docker:, systemd: and k8s: are known, and x509: in an entry with remote: true",
                 short(kind)
             ));
         }
@@ -76,6 +78,33 @@ fn docker(text: &str, key: &str, value: &str) -> Result<(), String> {
         }
     };
     if good { Ok(()) } else { Err(format!("{:?}: write {form}", short(text))) }
+}
+
+/// What systemd tells.
+fn systemd(text: &str, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        // A unit's name always has its kind. systemd.unit(5)
+        "id" if value.contains('.') => Ok(()),
+        "id" => Err(format!("{:?}: write the unit's whole name, systemd:id:web.service", short(text))),
+        "fragment_path" if value.starts_with('/') => Ok(()),
+        "fragment_path" => {
+            Err(format!("{:?}: write systemd:fragment_path:/etc/systemd/system/…", short(text)))
+        }
+        _ => Err(format!("systemd:{} is not known: the keys are id and fragment_path", short(key))),
+    }
+}
+
+/// What kubelet or the API server tells.
+fn kubernetes(text: &str, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "ns" | "sa" | "node-name" | "pod-name" | "pod-uid" | "container-name" | "container-image" => Ok(()),
+        "pod-label" if value.split_once(':').is_some_and(|(name, _)| !name.is_empty()) => Ok(()),
+        "pod-label" => Err(format!("{:?}: write k8s:pod-label:NAME:VALUE", short(text))),
+        _ => {
+            let known = "ns, sa, node-name, pod-name, pod-uid, pod-label, container-name and container-image";
+            Err(format!("k8s:{} is not known: the keys are {known}", short(key)))
+        }
+    }
 }
 
 /// What the kernel tells of a process.

@@ -1,0 +1,168 @@
+//! A list of pods, `v1.PodList`, as kubelet and the API server write it: what of it becomes selectors.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use serde::Deserialize;
+
+use crate::identity::{Selector, SelectorSet};
+
+/// Where kubelet notes the hash that it calls a static pod by, in place of its uid. Kubernetes, "Well-Known Annotations".
+const STATIC_POD: &str = "kubernetes.io/config.hash";
+/// Labels of one pod that become selectors.
+const MOST_LABELS: usize = 1024;
+
+/// The pods of this node.
+#[derive(Debug, Deserialize)]
+pub(super) struct Pods {
+    // `null` where there are none.
+    items: Option<Vec<Pod>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Pod {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    name: String,
+    namespace: String,
+    uid: String,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    service_account_name: String,
+    node_name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    container_statuses: Option<Vec<Container>>,
+    init_container_statuses: Option<Vec<Container>>,
+    ephemeral_container_statuses: Option<Vec<Container>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Container {
+    name: String,
+    #[serde(default)]
+    image: String,
+    #[serde(default, rename = "imageID")]
+    image_id: String,
+    /// `containerd://<id>`; empty before it runs.
+    #[serde(default, rename = "containerID")]
+    container_id: String,
+}
+
+impl Pods {
+    /// What processes of `container` in the pod with `uid` have; `None` if the list has no such container there.
+    pub(super) fn selectors(&self, uid: &str, container: &str) -> Option<SelectorSet> {
+        let pod = self.items.iter().flatten().find(|pod| pod.is(uid))?;
+        let container = pod.status.all().find(|one| one.is(container))?;
+        let mut selectors = SelectorSet::new();
+        // What an entry cannot name is left out: it could match none.
+        let mut add = |key: &str, value: &dyn Display| {
+            selectors.extend(format!("k8s:{key}:{value}").parse::<Selector>().ok());
+        };
+        let Metadata { name, namespace, uid, labels, .. } = &pod.metadata;
+        add("ns", namespace);
+        add("sa", &pod.spec.service_account_name);
+        add("node-name", &pod.spec.node_name);
+        add("pod-name", name);
+        add("pod-uid", uid);
+        for (name, value) in labels.iter().flatten().take(MOST_LABELS) {
+            add("pod-label", &format_args!("{name}:{value}"));
+        }
+        add("container-name", &container.name);
+        add("container-image", &container.image);
+        add("container-image", &container.image_id);
+        Some(selectors)
+    }
+}
+
+impl Pod {
+    /// The cgroup of a static pod has its hash, and the list its mirror's uid.
+    fn is(&self, uid: &str) -> bool {
+        let hash = self.metadata.annotations.as_ref().and_then(|notes| notes.get(STATIC_POD));
+        self.metadata.uid == uid || hash.is_some_and(|hash| hash == uid)
+    }
+}
+
+impl Status {
+    fn all(&self) -> impl Iterator<Item = &Container> {
+        [&self.container_statuses, &self.init_container_statuses, &self.ephemeral_container_statuses]
+            .into_iter()
+            .flatten()
+            .flatten()
+    }
+}
+
+impl Container {
+    fn is(&self, id: &str) -> bool {
+        self.container_id.split_once("://").is_some_and(|(_, own)| own == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = r#"{"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [
+        {"metadata": {"name": "web-0", "namespace": "shop", "uid": "u1", "labels": {"app": "web", "tier": ""},
+                      "annotations": {"kubernetes.io/config.source": "api"}},
+         "spec": {"serviceAccountName": "web", "nodeName": "n1", "containers": [{"name": "main"}]},
+         "status": {"phase": "Running",
+            "containerStatuses": [{"name": "main", "image": "web:1", "imageID": "web@sha256:00", "containerID": "containerd://c1"},
+                                  {"name": "waits", "containerID": ""}],
+            "initContainerStatuses": [{"name": "init", "image": "i", "imageID": "", "containerID": "cri-o://c2"}]}},
+        {"metadata": {"name": "etcd", "namespace": "kube-system", "uid": "u2", "labels": null,
+                      "annotations": {"kubernetes.io/config.hash": "h2"}},
+         "status": {"containerStatuses": [{"name": "etcd", "containerID": "containerd://c3"}]}}]}"#;
+
+    fn of(uid: &str, container: &str) -> Option<Vec<String>> {
+        let pods: Pods = serde_json::from_str(LIST).unwrap();
+        Some(pods.selectors(uid, container)?.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_container_has_its_pods_selectors_and_its_own() {
+        let expected = [
+            "k8s:container-image:web:1",
+            "k8s:container-image:web@sha256:00",
+            "k8s:container-name:main",
+            "k8s:node-name:n1",
+            "k8s:ns:shop",
+            "k8s:pod-label:app:web",
+            "k8s:pod-label:tier:",
+            "k8s:pod-name:web-0",
+            "k8s:pod-uid:u1",
+            "k8s:sa:web",
+        ];
+        assert_eq!(of("u1", "c1").unwrap(), expected);
+        assert!(of("u1", "c2").unwrap().contains(&"k8s:container-name:init".to_owned()));
+    }
+
+    #[test]
+    fn a_static_pod_is_known_by_its_hash() {
+        assert!(of("h2", "c3").unwrap().contains(&"k8s:pod-name:etcd".to_owned()));
+    }
+
+    #[test]
+    fn a_container_of_another_pod_or_of_none_has_nothing() {
+        for (uid, container) in [("u2", "c1"), ("u1", "c3"), ("u1", ""), ("u3", "c1"), ("", "c1")] {
+            assert_eq!(of(uid, container), None, "{uid} {container}");
+        }
+        let none: Pods = serde_json::from_str(r#"{"items": null}"#).unwrap();
+        assert!(none.selectors("u1", "c1").is_none());
+    }
+}
