@@ -7,6 +7,7 @@
 pub mod apt;
 mod debian;
 mod go;
+mod maven;
 pub mod network;
 mod pip;
 pub mod pkilint;
@@ -184,7 +185,23 @@ pub fn python_with(name: &str, requirements: &str) -> Result<Command> {
 /// # Errors
 /// It cannot be built.
 pub fn go_program(name: &str, source: &Path) -> Result<PathBuf> {
-    go::build(&tools_dir()?, name, source)
+    go::build(&tools_dir()?, name, source, ".")
+}
+
+/// The Go program `package`, which the module in `source` names as a tool, as [`go_program`].
+///
+/// # Errors
+/// It cannot be built.
+pub fn go_tool(name: &str, source: &Path, package: &str) -> Result<PathBuf> {
+    go::build(&tools_dir()?, name, source, package)
+}
+
+/// The Java program `class` in `source`, to be given arguments: see `maven::program`.
+///
+/// # Errors
+/// It cannot be had.
+pub fn java_program(name: &str, source: &Path, class: &str) -> Result<Command> {
+    maven::program(&tools_dir()?, name, source, class)
 }
 
 fn sha256(file: &Path) -> Result<String> {

