@@ -301,7 +301,10 @@ async fn a_runtime_that_hangs_is_waited_for_no_longer_than_the_deadline() {
     let web = bench.caller(&["--label", "app=web"]);
     bench.says(&web, &[&lacks(WEB)]).await;
     let explained = bench.explain(web.pid);
-    assert!(explained.contains("docker: no answer within 2 s"), "{explained}");
+    assert!(
+        explained.contains("docker: late, so that its selectors are unknown\n  ! no answer within 2 s"),
+        "{explained}"
+    );
     signal(rustix::process::Signal::CONT);
     bench.says(&web, &[&has(WEB)]).await;
 }

@@ -23,8 +23,8 @@ mod routes;
 mod sources;
 
 pub use model::{
-    Bundle, Entries, Explained, Finding, Forget, Forgotten, Holders, Matching, Near, NotHolding, Rescan,
-    Rescanned, State, Status,
+    Attested, AttestorState, Bundle, Entries, Explained, Finding, Forget, Forgotten, Holders, Matching, Near,
+    NotHolding, Rescan, Rescanned, State, Status, WhyNot,
 };
 pub use sources::Sources;
 

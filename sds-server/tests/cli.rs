@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sds_server::admin::{
-    AdminServer, Bundle, Entries, Explained, Finding, Forget, Forgotten, Holders, MetricsServer, Near,
-    NotHolding, Rescan, Rescanned, Sources, State, Status,
+    AdminServer, Attested, AttestorState, Bundle, Entries, Explained, Finding, Forget, Forgotten, Holders,
+    MetricsServer, Near, NotHolding, Rescan, Rescanned, Sources, State, Status, WhyNot,
 };
 use sds_server::cli::output::Printer;
 use sds_server::cli::{EntryCheck, Hooks, Init, run_from};
@@ -390,13 +390,29 @@ async fn serve() -> Fixture {
             let near = Near {
                 spiffe_id: "spiffe://example.org/web".to_owned(),
                 missing: vec!["unix:uid:2".to_owned()],
+                why_not: vec![WhyNot {
+                    selector: "unix:uid:2".to_owned(),
+                    reason: "it has unix:uid:1".to_owned(),
+                }],
                 instead: vec!["unix:uid:1".to_owned()],
                 has: vec!["unix:gid:1".to_owned()],
                 source: "a.yaml".to_owned(),
             };
-            let unseen = vec!["the executable is too large\u{1b}".to_owned()];
-            let explained =
-                Explained { pid, unseen, near: vec![near], near_total: 1, ..Explained::default() };
+            let why = vec!["the executable is too large\u{1b}".to_owned()];
+            let unix = Attested {
+                attestor: "unix".to_owned(),
+                state: AttestorState::Partly,
+                selectors: vec!["unix:uid:1".to_owned()],
+                why: why.clone(),
+            };
+            let explained = Explained {
+                pid,
+                unseen: why,
+                attestors: vec![unix],
+                near: vec![near],
+                near_total: 1,
+                ..Explained::default()
+            };
             Box::pin(async move { if pid == 1 { Err("no process 1".to_owned()) } else { Ok(explained) } })
         }),
         metrics: recorded(),
@@ -539,12 +555,15 @@ async fn an_explanation_is_printed_for_people_and_for_machines() {
     let fixture = serve().await;
     let ran = fixture.cli("explain pid 7").await;
     assert_eq!(ran.status, 1, "it matches nothing: {ran:?}");
-    assert!(ran.out.contains("not seen: the executable is too large\\u{1b}"), "{ran:?}");
+    let unix = "unix: in part\n  unix:uid:1\n  ! the executable is too large\\u{1b}\n";
+    assert!(ran.out.contains(unix), "{ran:?}");
     assert!(ran.out.contains("it matches no entry\n"), "{ran:?}");
-    assert!(ran.out.contains("spiffe://example.org/web  unix:uid:2  unix:uid:1  unix:gid:1"), "{ran:?}");
+    let near = "  spiffe://example.org/web (a.yaml)\n    has   unix:gid:1\n    lacks unix:uid:2: it has unix:uid:1\n";
+    assert!(ran.out.contains(near), "{ran:?}");
     let ran = fixture.cli("explain pid 7 -o json").await;
     let explained: Explained = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((explained.pid, explained.near.len()), (7, 1));
+    assert!(ran.out.contains("\"state\": \"partly\""), "{ran:?}");
     assert!(fixture.cli("explain pid 7 -o yaml").await.out.contains("near_total: 1"));
     let ran = fixture.cli("explain pid 1").await;
     assert!(ran.status == 1 && ran.err.contains("no process 1"), "{ran:?}");

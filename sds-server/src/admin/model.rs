@@ -148,6 +148,9 @@ pub struct Explained {
     pub pid: u32,
     /// What it has. Empty if it cannot be attested.
     pub selectors: Vec<String>,
+    /// The same by who gave it.
+    #[serde(default)]
+    pub attestors: Vec<Attested>,
     /// What could not be seen of it, and why.
     pub unseen: Vec<String>,
     /// Entries all of whose selectors it has: it gets these identities.
@@ -158,6 +161,39 @@ pub struct Explained {
     pub near: Vec<Near>,
     /// How many there are; `near` is cut short.
     pub near_total: usize,
+}
+
+/// What one attestor says of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attested {
+    /// Who, as its selectors begin: `unix`, `docker`, `systemd`, `k8s`.
+    pub attestor: String,
+    /// What came of asking.
+    pub state: AttestorState,
+    /// What it gave.
+    pub selectors: Vec<String>,
+    /// Why it gave nothing, or not all.
+    pub why: Vec<String>,
+}
+
+/// What came of asking an attestor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttestorState {
+    /// It gave all that it has.
+    Answered,
+    /// It has nothing of such a process, which is an answer.
+    Nothing,
+    /// Part of it could not be seen.
+    Partly,
+    /// It did not answer. Unknown, not no.
+    Failed,
+    /// It did not answer in time. Unknown, not no.
+    Late,
+    /// It does not know the process, and may just be late.
+    Unknown,
+    /// What is claimed of the process does not hold.
+    Refused,
 }
 
 /// An entry that gives a process its identity.
@@ -178,10 +214,22 @@ pub struct Near {
     pub spiffe_id: String,
     /// What the entry asks for and the process lacks.
     pub missing: Vec<String>,
+    /// The same, each with the reason.
+    #[serde(default)]
+    pub why_not: Vec<WhyNot>,
     /// What the process has in place of that: of the same kind, with another value.
     pub instead: Vec<String>,
     /// What the entry asks for and the process has.
     pub has: Vec<String>,
     /// The file that it stands in.
     pub source: String,
+}
+
+/// Why a process lacks a selector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyNot {
+    /// What the entry asks for.
+    pub selector: String,
+    /// What is in the way of it.
+    pub reason: String,
 }

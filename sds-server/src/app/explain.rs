@@ -7,7 +7,10 @@ use spiffe_bridge::attest::{AttestError, Attestation, Attestor, Changed, Patienc
 use spiffe_bridge::identity::{Selector, SelectorSet};
 use spiffe_bridge::registration::{Entry, EntryIndex, Needs};
 
-use crate::admin::{Explained, Matching, Near};
+use self::attested::{Unknown, by_attestor};
+use crate::admin::{Attested, AttestorState, Explained, Matching, Near, WhyNot};
+
+mod attested;
 
 /// A person reads this: who needs more of them looks for something else.
 const NEAREST: usize = 20;
@@ -27,11 +30,15 @@ pub(super) async fn explain(
 ) -> Result<Explained, String> {
     match look(attestor, pid).await {
         Ok(attestation) => {
-            let kernel = attestation.missing.iter().map(|why| format!("unix: {why}"));
-            let services =
-                attestation.evidence().unseen().map(|(who, why)| format!("{}: {why}", who.as_str()));
-            let unseen = kernel.chain(services).collect();
-            Ok(Explained { unseen, ..compare(index.entries(), &attestation.selectors, pid) })
+            let shown = Shown::new(&attestation.selectors, index.entries());
+            let (attestors, unknown) = by_attestor(&attestation, |selector| shown.text(selector));
+            let unseen = attestors
+                .iter()
+                .filter(|attested| attested.state != AttestorState::Nothing || attested.attestor == "unix");
+            let unseen = unseen
+                .flat_map(|attested| attested.why.iter().map(|why| format!("{}: {why}", attested.attestor)))
+                .collect();
+            Ok(Explained { attestors, unseen, ..compare(index.entries(), &shown, &unknown, pid) })
         }
         Err(AttestError::NotVisible | AttestError::Changed(Changed::Exited)) => Err(format!(
             "no process {pid} is visible to the server: give its number as the server's host has it"
@@ -39,7 +46,13 @@ pub(super) async fn explain(
         Err(error) => {
             let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})"));
             let refused = format!("it gets nothing: {error}{}", cause.unwrap_or_default());
-            Ok(Explained { pid, unseen: vec![refused], ..Explained::default() })
+            let unix = Attested {
+                attestor: "unix".to_owned(),
+                state: AttestorState::Failed,
+                selectors: Vec::new(),
+                why: vec![refused.clone()],
+            };
+            Ok(Explained { pid, attestors: vec![unix], unseen: vec![refused], ..Explained::default() })
         }
     }
 }
@@ -55,13 +68,15 @@ async fn look(attestor: Arc<Attestor>, pid: u32) -> Result<Attestation, AttestEr
     Ok(attestation.with(asked?))
 }
 
-/// Decides which of `entries` a process with `selectors` matches, and which it nearly does: fewest missing
+/// Decides which of `entries` a process with the selectors `shown` matches, and which it nearly does: fewest missing
 /// first, then most in common.
 fn compare<'e>(
     entries: impl Iterator<Item = &'e Arc<Entry>>,
-    selectors: &SelectorSet,
+    shown: &Shown<'_>,
+    unknown: &Unknown,
     pid: u32,
 ) -> Explained {
+    let selectors = shown.selectors;
     let (mut matches, mut near) = (Vec::new(), Vec::new());
     for entry in entries {
         let missing = entry.selectors.difference(selectors).count();
@@ -74,15 +89,15 @@ fn compare<'e>(
         }
     }
     near.sort_by_key(|(missing, common, _)| (*missing, *common));
-    let shown = Shown::new(selectors, near.iter().map(|(_, _, entry)| *entry).chain(matches.iter().copied()));
     Explained {
         pid,
         selectors: selectors.iter().map(|selector| shown.text(selector)).collect(),
+        attestors: Vec::new(),
         unseen: Vec::new(),
         matches_total: matches.len(),
         matches: matches.into_iter().take(MATCHES).map(|entry| matching(entry)).collect(),
         near_total: near.len(),
-        near: near.into_iter().take(NEAREST).map(|(_, _, entry)| nearly(entry, &shown)).collect(),
+        near: near.into_iter().take(NEAREST).map(|(_, _, entry)| nearly(entry, shown, unknown)).collect(),
     }
 }
 
@@ -116,20 +131,37 @@ impl<'s> Shown<'s> {
     }
 }
 
-fn nearly(entry: &Entry, shown: &Shown<'_>) -> Near {
+fn nearly(entry: &Entry, shown: &Shown<'_>, unknown: &Unknown) -> Near {
     let selectors = shown.selectors;
     let missing: SelectorSet = entry.selectors.difference(selectors).cloned().collect();
     let keys: BTreeSet<_> = missing.iter().map(key).collect();
-    // A process may be in thousands of groups; all of them say less than the list of its selectors.
-    let is_single = |selector: &&Selector| !selector.value().starts_with("supplementary_");
     let instead = selectors.iter().filter(|selector| keys.contains(&key(selector))).filter(is_single);
     Near {
         spiffe_id: entry.spiffe_id.to_string(),
         instead: instead.map(|selector| shown.text(selector)).collect(),
+        why_not: missing.iter().map(|selector| why_not(selector, shown, unknown)).collect(),
         missing: texts(&missing),
         has: texts(entry.selectors.intersection(selectors)),
         source: entry.source.to_string(),
     }
+}
+
+/// A process may be in thousands of groups; all of them say less than the list of its selectors.
+fn is_single(selector: &&Selector) -> bool {
+    !selector.value().starts_with("supplementary_")
+}
+
+/// Why a process lacks what an entry asks for: it has another, or it is not known what it has.
+fn why_not(selector: &Selector, shown: &Shown<'_>, unknown: &Unknown) -> WhyNot {
+    let same = shown.selectors.iter().filter(|other| key(other) == key(selector)).filter(is_single);
+    let instead: Vec<_> = same.map(|other| shown.text(other)).collect();
+    let reason = match (instead.is_empty(), unknown.why(selector)) {
+        (false, None) => format!("it has {}", instead.join(", ")),
+        (false, Some(why)) => format!("it has {}; {why}", instead.join(", ")),
+        (true, Some(why)) => why.to_owned(),
+        (true, None) => format!("it has no other {}", key(selector)),
+    };
+    WhyNot { selector: selector.to_string(), reason }
 }
 
 /// What a selector is about, without its value: `unix:uid` of `unix:uid:1001`, `docker:label:app` of

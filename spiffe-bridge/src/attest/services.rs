@@ -257,7 +257,7 @@ async fn within(
     deadline: Duration,
     answer: impl Future<Output = Result<SelectorSet, Unseen>>,
 ) -> Result<SelectorSet, Unseen> {
-    let late = |_| Err(Unseen::Failed(format!("no answer within {} s", deadline.as_secs_f32())));
+    let late = |_| Err(Unseen::Late(deadline));
     tokio::time::timeout(deadline, answer).await.unwrap_or_else(late)
 }
 
@@ -267,16 +267,16 @@ impl Evidence {
         self.found.values().flat_map(|found| &found.selectors)
     }
 
-    /// The services that gave nothing, or nothing new, with the reason.
-    pub fn unseen(&self) -> impl Iterator<Item = (Service, &Unseen)> {
-        self.found.iter().filter_map(|(service, found)| Some((*service, found.unseen.as_ref()?)))
+    /// Each service that was asked: what it gave, and why nothing, or nothing new, if so.
+    pub fn by_service(&self) -> impl Iterator<Item = (Service, &SelectorSet, Option<&Unseen>)> {
+        self.found.iter().map(|(service, found)| (*service, &found.selectors, found.unseen.as_ref()))
     }
 
     /// After how long the services should be asked again, if they should.
     #[must_use]
     pub fn again(&self) -> Option<Duration> {
         let of = |(service, found): (&Service, &Found)| match (&found.unseen, service) {
-            (Some(Unseen::Failed(_) | Unseen::NotYet(_)), _) => Some(after(found.failures)),
+            (Some(Unseen::Failed(_) | Unseen::Late(_) | Unseen::NotYet(_)), _) => Some(after(found.failures)),
             // What it said may change while the process lives.
             (None, Service::Kubernetes) if !found.selectors.is_empty() => self.refresh,
             _ => None,

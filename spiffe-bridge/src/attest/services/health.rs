@@ -36,7 +36,7 @@ impl Health {
         let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let state = states.entry(service).or_default();
         let name = service.as_str();
-        if let Err(Unseen::Failed(error)) = answer {
+        if let Some(error) = answer.as_ref().err().filter(|unseen| unseen.is_failure()) {
             metrics::counter!("countersign_attestor_failures_total", "attestor" => name).increment(1);
             state.failures += 1;
             // Once, not for each caller: the status has the rest.
@@ -44,7 +44,7 @@ impl Health {
             if began.is_none() {
                 tracing::warn!(attestor = name, %error, "the attestor fails: its selectors are unknown");
             }
-            state.failing = Some((began.unwrap_or_else(Instant::now), error.clone()));
+            state.failing = Some((began.unwrap_or_else(Instant::now), error.to_string()));
         } else if let Some((began, _)) = state.failing.take() {
             let seconds = began.elapsed().as_secs();
             tracing::info!(attestor = name, failures = state.failures, seconds, "the attestor answers again");

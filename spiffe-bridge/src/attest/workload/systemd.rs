@@ -50,7 +50,7 @@ impl Systemd {
     /// What the kernel alone says where systemd said nothing, for the reason `unseen`: the unit's name, if only root can
     /// have made the cgroup of that name. Where systemd said something else, nothing.
     pub(in crate::attest) fn sure(&self, cgroups: &Cgroups, unseen: &Unseen) -> SelectorSet {
-        if self.bus().is_some() && !matches!(unseen, Unseen::Failed(_)) {
+        if self.bus().is_some() && !unseen.is_failure() {
             return SelectorSet::new();
         }
         let named = self::named(cgroups, &root());
