@@ -10,9 +10,12 @@ use std::time::Duration;
 use spiffe_bridge::attest::{Attestor, Process};
 use spiffe_bridge::authority::{self, Authority};
 use spiffe_bridge::clock::{Clock, Hands, Timestamp};
-use spiffe_bridge::identity::{Revision, WorkloadUpdate, X509Svid, parse_trust_domain};
+use spiffe_bridge::identity::{Revision, SpiffeId, WorkloadUpdate, X509Svid, parse_trust_domain};
 use spiffe_bridge::keys::{DiskKeys, KeyManager, KeyType, PublicKey};
-use spiffe_bridge::node::{self, Caller, CallerTask, EndReason, Node, SealingKey, Session, SessionState};
+use spiffe_bridge::node::{
+    self, Caller, CallerTask, EndReason, Node, SealingKey, Session, SessionState, TOKEN_BURST,
+    TOKENS_PER_SECOND, TokenRefused, TokenSpec,
+};
 use spiffe_bridge::registration::document::Content;
 use spiffe_bridge::registration::{Entry, EntryIndex, document};
 use spiffe_bridge::x509::inspect;
@@ -419,4 +422,26 @@ async fn a_process_that_ran_another_program_is_not_attested_anew() {
     );
     bench.index.send_replace(index_of(2, &(by_path + &entry("web"))));
     assert_eq!(attached.ended().await, EndReason::ProcessExecuted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_tokens_of_an_identity_come_at_a_pace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, hands) = Clock::manual(now());
+    let bench = start(dir.path(), &clock, &entry("web")).await;
+    let id = |name: &str| format!("spiffe://{DOMAIN}/{name}").parse::<SpiffeId>().unwrap();
+    let ask = async |name: &str, audience: u32| {
+        let audience = vec![audience.to_string()];
+        bench.node.token(id(name), TokenSpec::Jwt { audience }).await.map(drop)
+    };
+    for audience in 0..TOKEN_BURST {
+        ask("web", audience).await.unwrap();
+    }
+    assert_eq!(ask("web", TOKEN_BURST).await, Err(TokenRefused::TooFast));
+    ask("web", TOKEN_BURST - 1).await.expect("what is there already");
+    ask("api", 0).await.expect("another identity");
+    hands.advance(Duration::from_secs(1));
+    for audience in 0..TOKENS_PER_SECOND {
+        ask("web", TOKEN_BURST + audience).await.unwrap();
+    }
 }

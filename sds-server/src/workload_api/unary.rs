@@ -106,7 +106,9 @@ async fn known(session: &Session, manner: &Manner) -> Result<Arc<WorkloadUpdate>
 
 fn of_token(refused: TokenRefused) -> Refusal {
     match refused {
-        TokenRefused::TooMany => (RefusedFor::Streams, Status::resource_exhausted(refused.to_string())),
+        TokenRefused::TooMany | TokenRefused::TooFast => {
+            (RefusedFor::Streams, Status::resource_exhausted(refused.to_string()))
+        }
         _ => (RefusedFor::Unavailable, Status::unavailable(refused.to_string())),
     }
 }

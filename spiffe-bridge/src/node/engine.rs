@@ -60,7 +60,7 @@ enum Command {
     Token {
         spiffe_id: SpiffeId,
         token: TokenSpec,
-        reply: oneshot::Sender<Option<watch::Receiver<TokenShown>>>,
+        reply: oneshot::Sender<Result<watch::Receiver<TokenShown>, TokenRefused>>,
     },
     Identities {
         reply: oneshot::Sender<Vec<IdentityStatus>>,
@@ -123,7 +123,7 @@ impl Node {
     /// [`TokenRefused`].
     pub async fn token(&self, spiffe_id: SpiffeId, token: TokenSpec) -> Result<TokenFollower, TokenRefused> {
         let asked = self.ask(|reply| Command::Token { spiffe_id, token, reply }).await;
-        let shown = asked.map_err(|NodeClosed| TokenRefused::Closed)?.ok_or(TokenRefused::TooMany)?;
+        let shown = asked.map_err(|NodeClosed| TokenRefused::Closed)??;
         Ok(TokenFollower::new(shown, self.clock.clone()))
     }
 

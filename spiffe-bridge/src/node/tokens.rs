@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::pace::TOKENS_PER_SECOND;
 use crate::clock::{Clock, Timestamp};
 use crate::identity::TokenSvid;
 
@@ -47,6 +48,11 @@ pub enum TokenRefused {
     /// Invariant 11.
     #[error("{MAX_TOKENS_PER_IDENTITY} tokens of this identity are in use: ask for fewer audiences")]
     TooMany,
+    /// Invariant 11.
+    #[error(
+        "new tokens of this identity are asked for faster than {TOKENS_PER_SECOND} a second: use one again until it ends, or come again"
+    )]
+    TooFast,
     /// It could not be issued, or not in time.
     #[error("the token cannot be issued yet: come again")]
     Failed,

@@ -15,6 +15,7 @@ use super::issue::{Answer, Issue, IssueError};
 use crate::clock::Timestamp;
 use crate::identity::{ContentHash, SelectorSet, TrustBundle};
 use crate::node::cache::Cache;
+use crate::node::pace::Pace;
 use crate::node::renewal::Config;
 use crate::node::slot::{Slot, Spec};
 use crate::node::view::{View, ViewId};
@@ -32,6 +33,8 @@ pub(super) struct State {
     slots: HashMap<Spec, Slot>,
     /// The tokens of each identity, by its SPIFFE ID.
     tokens: BTreeMap<String, BTreeSet<Spec>>,
+    /// How fast new ones come.
+    pace: Pace,
     /// When the timer looks at which identity.
     timer: BTreeSet<(Timestamp, Spec)>,
     /// Identities that wait for a place among the signatures in flight.
@@ -52,6 +55,7 @@ impl State {
             next_view: 0,
             slots: HashMap::new(),
             tokens: BTreeMap::new(),
+            pace: Pace::default(),
             timer: BTreeSet::new(),
             turns: Turns::default(),
             failing: BTreeSet::new(),

@@ -10,24 +10,27 @@ use crate::clock::Timestamp;
 use crate::identity::SpiffeId;
 use crate::node::renewal::renew_at;
 use crate::node::slot::{Credential, Held, Phase};
-use crate::node::tokens::{MAX_TOKENS_PER_IDENTITY, TokenShown, TokenSpec};
+use crate::node::tokens::{MAX_TOKENS_PER_IDENTITY, TokenRefused, TokenShown, TokenSpec};
 use crate::registration::Entry;
 
 impl State {
-    /// A token to follow, issued if it is not there; `None` if the identity has too many in use.
+    /// A token to follow, issued if it is not there, unless the identity has too many in use or asks too fast.
     pub(super) fn token(
         &mut self,
         spiffe_id: &SpiffeId,
         token: TokenSpec,
         now: Timestamp,
-    ) -> Option<watch::Receiver<TokenShown>> {
+    ) -> Result<watch::Receiver<TokenShown>, TokenRefused> {
         let spec = Spec::token(spiffe_id, token);
         if !self.slots.contains_key(&spec) {
-            self.make_room(&spec.spiffe_id)?;
+            if !self.pace.allows(&spec.spiffe_id, now) {
+                return Err(TokenRefused::TooFast);
+            }
+            self.make_room(&spec.spiffe_id).ok_or(TokenRefused::TooMany)?;
             self.tokens.entry(spec.spiffe_id.clone()).or_default().insert(spec.clone());
             self.slots.insert(spec.clone(), Slot::new(spiffe_id.clone(), None));
         }
-        let slot = self.slots.get_mut(&spec)?;
+        let slot = self.slots.get_mut(&spec).ok_or(TokenRefused::Failed)?;
         if slot.held.is_none() && slot.phase == Phase::ExpectRenewal && slot.due.is_none() {
             slot.followers.send_replace(TokenShown::Undecided);
         }
@@ -38,7 +41,7 @@ impl State {
             });
             self.set_timer(spec, due);
         }
-        Some(followed)
+        Ok(followed)
     }
 
     /// Room for one more token of `spiffe_id`: one that nobody follows goes, if it must be.
@@ -73,6 +76,7 @@ impl State {
 
     /// Forgets tokens that nobody follows once they have expired. Until then they are there for those who return.
     pub(super) fn sweep_tokens(&mut self, now: Timestamp) {
+        self.pace.sweep(now);
         let is_over = |spec: &&Spec| {
             self.slots.get(spec).is_none_or(|slot| !slot.is_wanted() && slot.valid(now).is_none())
         };
