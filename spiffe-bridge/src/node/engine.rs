@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -195,11 +195,11 @@ impl Engine {
                     let now = self.clock.now();
                     let (mut changed, mut answer) = (BTreeSet::new(), Some(answer));
                     // One pass over the views for all answers that are in.
-                    while let Some(next) = answer {
-                        if let Ok(Answer { spec, result: Ok(held) }) = &next
+                    while let Some(mut next) = answer {
+                        if let Ok(Answer { spec, result: Ok(held), place }) = &mut next
                             && let Some(kept) = Kept::of(held)
                         {
-                            saves.spawn(save(self.cache.clone(), spec.clone(), kept));
+                            saves.spawn(save(self.cache.clone(), spec.clone(), kept, place.take()));
                         }
                         changed.extend(state.answered(next, now));
                         answer = flights.try_join_next();
@@ -243,8 +243,9 @@ impl Engine {
 
 /// Keeps an SVID for the next start. Whoever waits for it is served before: a crash in between costs its holders
 /// one rebuilt context.
-async fn save(cache: Cache, spec: Spec, held: Kept) {
+async fn save(cache: Cache, spec: Spec, held: Kept, place: Option<OwnedSemaphorePermit>) {
     if let Err(error) = cache.save(&spec, &held).await {
         tracing::warn!(spiffe_id = %held.svid.spiffe_id, %error, "cannot keep the SVID for the next start");
     }
+    drop(place);
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::authority::{Authority, IssuedToken, LeafRequest, SignError, TokenContent, TokenRequest};
 use crate::clock::Clock;
 use crate::identity::{ContentHash, Memo, PrivateKey, SpiffeId, TokenSvid, Version, X509Svid};
@@ -19,6 +21,8 @@ pub(super) struct Issue {
     pub(super) spiffe_id: SpiffeId,
     /// A key that was made ahead; `None` for one of a type that is made when it is needed.
     pub(super) key: Option<WorkloadKey>,
+    /// A newcomer's place, until what is issued is kept.
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// What came of it.
@@ -26,6 +30,7 @@ pub(super) struct Issue {
 pub(super) struct Answer {
     pub(super) spec: Spec,
     pub(super) result: Result<Held, IssueError>,
+    pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 /// Why an SVID could not be issued.
@@ -42,12 +47,12 @@ pub(super) enum IssueError {
 impl Issue {
     /// Makes a key, unless one was made ahead, and has it signed.
     pub(super) async fn run(self, authority: Authority, clock: Clock) -> Answer {
-        let Self { spec, spiffe_id, key } = self;
+        let Self { spec, spiffe_id, key, place } = self;
         let result = match &spec.token {
             None => sign(&spec, spiffe_id, key, &authority, &clock).await,
             Some(token) => sign_token(token.clone(), spiffe_id, &authority).await,
         };
-        Answer { spec, result }
+        Answer { spec, result, place }
     }
 }
 

@@ -9,6 +9,8 @@ mod views;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use self::turns::Turns;
 use super::Command;
 use super::issue::{Answer, Issue, IssueError};
@@ -39,12 +41,15 @@ pub(super) struct State {
     timer: BTreeSet<(Timestamp, Spec)>,
     /// Identities that wait for a place among the signatures in flight.
     turns: Turns,
+    /// Places in flight that those may have who never had an SVID.
+    newcomers: Arc<Semaphore>,
     /// Identities whose last try failed.
     failing: BTreeSet<Spec>,
 }
 
 impl State {
     pub(super) fn new(config: Config, index: Arc<EntryIndex>, bundle: Arc<TrustBundle>) -> Self {
+        let newcomers = Arc::new(Semaphore::new((config.in_flight / 4 * 3).max(1)));
         Self {
             config,
             index,
@@ -58,6 +63,7 @@ impl State {
             pace: Pace::default(),
             timer: BTreeSet::new(),
             turns: Turns::default(),
+            newcomers,
             failing: BTreeSet::new(),
         }
     }

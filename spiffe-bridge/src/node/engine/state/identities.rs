@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand;
 
-use super::turns::Urgency;
+use super::turns::{Admission, Urgency};
 use super::{Answer, Issue, IssueError, Slot, Spec, State};
 use crate::clock::Timestamp;
 use crate::identity::SpiffeId;
@@ -32,7 +32,8 @@ impl State {
         self.move_due(now);
         let mut issues = Vec::new();
         while issues.len() < room {
-            let Some(spec) = self.turns.next(|key_type| ready.count(key_type) > 0) else { break };
+            let is_ready = |key_type| ready.count(key_type) > 0;
+            let Some((spec, urgency)) = self.turns.next(self.admission(), is_ready) else { break };
             let Some(slot) = self.slots.get_mut(&spec) else { continue };
             if slot.phase != Phase::ExpectTurn {
                 continue;
@@ -40,9 +41,18 @@ impl State {
             slot.phase = Phase::ExpectSignature;
             // Only this task takes: what was counted is there.
             let key = ready.take(spec.terms.key_type);
-            issues.push(Issue { spiffe_id: slot.spiffe_id.clone(), spec, key });
+            let place = match urgency {
+                Urgency::Newcomer => self.newcomers.clone().try_acquire_owned().ok(),
+                Urgency::Lapsed | Urgency::Renewal => None,
+            };
+            issues.push(Issue { spiffe_id: slot.spiffe_id.clone(), spec, key, place });
         }
         issues
+    }
+
+    /// Newcomers have three quarters of the places in flight: a renewal never waits for them all.
+    fn admission(&self) -> Admission {
+        if self.newcomers.available_permits() > 0 { Admission::Everybody } else { Admission::Holders }
     }
 
     /// When the timer is due next.
@@ -56,7 +66,7 @@ impl State {
         answer: Result<Answer, tokio::task::JoinError>,
         now: Timestamp,
     ) -> BTreeSet<ViewId> {
-        let Ok(Answer { spec, result }) = answer else {
+        let Ok(Answer { spec, result, .. }) = answer else {
             // The task is gone and with it the name of its identity: look at all that are in flight.
             tracing::error!("an issuance ended without an answer");
             let cut = self.slots.iter().filter(|(_, slot)| slot.phase == Phase::ExpectSignature);
@@ -169,8 +179,11 @@ impl State {
             slot.due = None;
             if slot.phase == Phase::ExpectRenewal && slot.is_wanted() {
                 slot.phase = Phase::ExpectTurn;
-                let urgency =
-                    if slot.valid(now).is_none() { Urgency::NothingValid } else { Urgency::Renewal };
+                let urgency = match &slot.held {
+                    None => Urgency::Newcomer,
+                    Some(_) if slot.valid(now).is_none() => Urgency::Lapsed,
+                    Some(_) => Urgency::Renewal,
+                };
                 self.turns.push(spec, urgency);
             }
         }
