@@ -132,6 +132,7 @@ fn values_that_do_not_fit_together_are_refused_with_advice() {
     check("limits: {connections: 0}", "limits.connections: 0 would");
     check("sds: {names: 0}", "sds.names: 0 would");
     check("sds: {message_bytes: 1}", "sds.message_bytes: it must be between");
+    check("sds: {name_bytes: 1000}", "sds.name_bytes: half of it");
     check("sds: {unfinished_bytes: 1000000}", "sds.unfinished_bytes: half of it");
     check("log: {filter: 'a=b=c'}", "log.filter:");
     check("metrics: {listen: '0.0.0.0:9464'}", "metrics.listen: 0.0.0.0:9464 is not a loopback");

@@ -14,7 +14,8 @@ use spiffe_bridge::identity::WorkloadUpdate;
 type Decode = fn(Bytes) -> Result<Request, Refusal>;
 type Encode = fn(&Request) -> Vec<u8>;
 
-const LIMITS: Limits = Limits { streams: 1, names: 8, message_bytes: 4096, unfinished_bytes: 8192 };
+const LIMITS: Limits =
+    Limits { streams: 1, names: 8, name_bytes: 65_536, message_bytes: 4096, unfinished_bytes: 8192 };
 
 fn feed(data: &[u8], protocol: Protocol, decode: Decode, encode: Encode) {
     let mut engine = Subscription::new(protocol, &LIMITS, 1);

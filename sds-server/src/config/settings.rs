@@ -250,12 +250,20 @@ fn limits(limits: &endpoint::Config, found: &mut Found) {
     }
 }
 
+/// Some thousands of names: one busy Envoy's.
+const MIN_NAME_BYTES: usize = 1 << 20;
+
 fn sds_limits(limits: &sds::Limits, found: &mut Found) {
-    let sds::Limits { streams, names, message_bytes, unfinished_bytes } = *limits;
+    let sds::Limits { streams, names, name_bytes, message_bytes, unfinished_bytes } = *limits;
     for (key, _) in
         [("sds.streams", streams), ("sds.names", names)].into_iter().filter(|(_, count)| *count == 0)
     {
         found.push((key, "0 would serve nobody: give at least 1".to_owned()));
+    }
+    if name_bytes < MIN_NAME_BYTES {
+        let advice =
+            format!("half of it is the most that one user takes: give at least {MIN_NAME_BYTES} (1 MiB)");
+        found.push(("sds.name_bytes", advice));
     }
     // Envoy's first request has 61 KB of node; a request of 64 MB is no request.
     if !((128 << 10)..=(64 << 20)).contains(&message_bytes) {

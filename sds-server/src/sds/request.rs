@@ -75,6 +75,17 @@ pub enum Names {
     },
 }
 
+impl Names {
+    /// Whether none is named: a delta request that only answers.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::All(names) => names.is_empty(),
+            Self::Change { subscribe, unsubscribe, .. } => subscribe.is_empty() && unsubscribe.is_empty(),
+        }
+    }
+}
+
 /// What a request turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
@@ -110,6 +121,11 @@ pub enum Refusal {
         /// How many are allowed.
         max: usize,
     },
+    /// Likewise.
+    #[error(
+        "no room for so many names (sds.name_bytes): this user's streams have half of it, or all is taken"
+    )]
+    NoRoomForNames,
     /// The message is not what its method takes.
     #[error("the request cannot be decoded")]
     Undecodable,

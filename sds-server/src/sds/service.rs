@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -23,7 +24,12 @@ use super::request::{Protocol, Scope};
 use super::status::StreamRegistry;
 use super::stream::{Environment, Frames};
 use super::subscription::Subscription;
-use crate::runtime::BoxError;
+use crate::runtime::{BoxError, Seldom};
+
+/// Lines of the log that clients cause by what they say: a fleet that refuses something is seen, a client that does so
+/// for ever does not fill the disk.
+const LINES: u32 = 100;
+const LINES_EACH: Duration = Duration::from_secs(10);
 
 /// What the service needs, made by the composition root.
 #[derive(Debug, Clone, Default)]
@@ -53,8 +59,15 @@ impl SdsService {
     pub fn new(shared: Shared) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let salt = started.as_secs() << 32 | u64::from(started.subsec_nanos());
-        let room = Room::new(shared.limits.unfinished_bytes);
-        let env = Environment { clock: shared.clock, limits: shared.limits, metrics: Metrics::new(), room };
+        let Limits { unfinished_bytes, name_bytes, .. } = shared.limits;
+        let env = Environment {
+            clock: shared.clock,
+            limits: shared.limits,
+            metrics: Metrics::new(),
+            room: Room::new(unfinished_bytes),
+            names: Room::new(name_bytes),
+            log: Arc::new(Seldom::several(LINES, LINES_EACH)),
+        };
         Self { env, streams: shared.streams, salt }
     }
 
@@ -86,7 +99,7 @@ impl SdsService {
         if request.method() != Method::POST {
             return Err((RefusedFor::Method, plain(StatusCode::METHOD_NOT_ALLOWED)));
         }
-        let (scope, protocol) = match request.uri().path() {
+        let (scope, protocol) = match method_of(request.uri()) {
             "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets" => {
                 (Scope::Secrets, Protocol::Sotw)
             }
@@ -138,10 +151,15 @@ fn verified<B>(request: &Request<B>) -> Result<Session, (RefusedFor, Response<()
     }
 }
 
+/// The whole of what is asked for, byte for byte: a path with a query is no method's.
+fn method_of(uri: &http::Uri) -> &str {
+    uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str)
+}
+
 /// Whether it asks for one answer, and in which form.
 fn fetch_of<B>(request: &Request<B>) -> Option<Form> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
-    match (request.method(), request.uri().path()) {
+    match (request.method(), method_of(request.uri())) {
         (&Method::POST, "/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets") => {
             is_grpc(content_type).then_some(Form::Grpc)
         }

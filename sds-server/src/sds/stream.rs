@@ -6,22 +6,25 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame as BodyFrame};
-use spiffe_bridge::clock::Clock;
+use spiffe_bridge::clock::{Clock, Timestamp};
 use spiffe_bridge::node::{EndReason, Follower, Interest, Session, SessionState};
 use tonic::Status;
 
 use super::frame::{Frame, FrameError, Reader};
 use super::limits::Limits;
 use super::metrics::{Event, Metrics, RefusedFor};
-use super::partial::{Partial, Room, Unfinished};
+use super::nack::Reason;
+use super::partial::{Partial, Place, Room, SMALL, Unfinished};
 use super::request::{Heard, Protocol, Refusal, Request};
 use super::status::LiveStream;
 use super::subscription::Response;
 use super::{delta, sotw};
+use crate::runtime::Seldom;
 
 /// Chunks of a client that are handled in one poll: the other streams of the connection have their turn too.
 const CHUNKS_PER_POLL: usize = 16;
@@ -37,6 +40,8 @@ struct Live<B> {
     state: SessionState,
     /// What is kept of a message whose end has not come. Boxed: rare.
     partial: Option<Box<Partial>>,
+    /// Room for its names, if they are many.
+    names: Option<Place>,
     /// Which tokens it wants. Boxed: rare.
     interest: Option<Box<Interest>>,
     /// Whether there may be something to say: the session or the client spoke since we last had nothing. The
@@ -54,6 +59,10 @@ pub(super) struct Environment {
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
     pub(super) room: Room,
+    /// For names, of all streams.
+    pub(super) names: Room,
+    /// Bounds what is logged of clients.
+    pub(super) log: Arc<Seldom>,
 }
 
 impl<B> Default for Frames<B> {
@@ -73,6 +82,7 @@ impl<B> Frames<B> {
             session: session.follow(),
             state: SessionState::ExpectAttestation,
             partial: None,
+            names: None,
             interest: None,
             unsaid: false,
             stream,
@@ -223,18 +233,16 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
             return Err(self.refused(RefusedFor::Session, of_end(reason)));
         }
         let now = self.env.clock.now();
-        let handle = |request: Request| {
-            let error = request.error;
-            self.stream.engine().request(request, now).map(|heard| (heard, error))
-        };
-        match request.and_then(handle) {
+        match request.and_then(|request| self.take_in(request, now)) {
             Ok((heard, error)) => {
                 self.want_tokens();
                 self.unsaid = true;
                 self.env.metrics.record(Event::Heard(self.protocol, heard));
                 if let (Heard::Nacked(_), Some(reason)) = (heard, error) {
                     let (stream, caller) = (self.stream.id, &self.stream.caller.origin);
-                    tracing::warn!(stream, %caller, ?reason, "the client refused a secret");
+                    if let Some(suppressed) = self.env.log.event(Instant::now()) {
+                        tracing::warn!(stream, %caller, ?reason, suppressed, "the client refused a secret");
+                    }
                 }
                 Ok(())
             }
@@ -243,6 +251,30 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
                 Err(self.refused(reason, status))
             }
         }
+    }
+
+    fn take_in(&mut self, request: Request, now: Timestamp) -> Result<(Heard, Option<Reason>), Refusal> {
+        let (error, is_of_names) = (request.error, !request.names.is_empty() || self.names.is_some());
+        let heard = self.stream.engine().request(request, now)?;
+        if is_of_names {
+            self.make_room()?;
+        }
+        Ok((heard, error))
+    }
+
+    /// Takes room for the names that there are now. A few are not counted: a stream costs more than that anyway.
+    fn make_room(&mut self) -> Result<(), Refusal> {
+        let bytes = self.stream.engine().name_bytes();
+        if bytes <= SMALL {
+            self.names = None;
+            return Ok(());
+        }
+        if self.names.as_ref().is_none_or(|place| place.bytes() != bytes) {
+            self.names = None; // given back first: it may need less than before
+            let place = self.env.names.take(self.stream.caller.account(), bytes);
+            self.names = Some(place.ok_or(Refusal::NoRoomForNames)?);
+        }
+        Ok(())
     }
 
     /// Has the session bring the tokens that the stream asks for, and no others.
@@ -263,7 +295,10 @@ impl<B: Body<Data = Bytes> + Unpin> Live<B> {
             // A line for each would be ten thousand when one process with many streams ends; its session says it.
             RefusedFor::Session => tracing::debug!(stream, %caller, reason = text, "stream ended"),
             _ => {
-                tracing::info!(stream, %caller, reason = text, "stream ended: the client broke the protocol")
+                if let Some(suppressed) = self.env.log.event(Instant::now()) {
+                    let what = "stream ended: the client broke the protocol";
+                    tracing::info!(stream, %caller, reason = text, suppressed, "{what}");
+                }
             }
         }
         status
@@ -302,7 +337,9 @@ fn of_partial(error: Unfinished) -> Status {
 fn of_refusal(refusal: &Refusal) -> (RefusedFor, Status) {
     let text = refusal.to_string();
     match refusal {
-        Refusal::TooManyNames { .. } => (RefusedFor::Names, Status::resource_exhausted(text)),
+        Refusal::TooManyNames { .. } | Refusal::NoRoomForNames => {
+            (RefusedFor::Names, Status::resource_exhausted(text))
+        }
         Refusal::Undecodable => (RefusedFor::Message, Status::invalid_argument(text)),
         Refusal::TypeUrl | Refusal::NodeChanged | Refusal::NodeTooLong => {
             (RefusedFor::Contract, Status::invalid_argument(text))

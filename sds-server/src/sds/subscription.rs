@@ -230,6 +230,13 @@ impl Subscription {
         !self.unheld.is_empty()
     }
 
+    /// Bytes that its names take, with what is kept of each.
+    pub(super) fn name_bytes(&self) -> usize {
+        let slots = self.slots.iter().map(|slot| size_of::<Slot>() + slot.name.len());
+        let unheld = self.unheld.iter().map(|name| size_of::<Box<str>>() + name.len());
+        slots.chain(unheld).sum()
+    }
+
     /// The protocol it speaks.
     #[must_use]
     pub fn protocol(&self) -> Protocol {

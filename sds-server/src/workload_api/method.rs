@@ -57,6 +57,7 @@ impl Stream {
 pub(super) fn asked(uri: &Uri, config: &Config) -> Asked {
     let Some(name) = uri.path().strip_prefix("/SpiffeWorkloadAPI/") else { return Asked::Elsewhere };
     let method = match name {
+        _ if uri.query().is_some() => return Asked::Unknown, // no part of a method's name
         "FetchX509SVID" => Method::Stream(Stream::X509Svids),
         "FetchX509Bundles" => Method::Stream(Stream::X509Bundles),
         "FetchJWTSVID" => Method::FetchJwt,
