@@ -12,6 +12,7 @@ mod remote;
 mod retention;
 mod run;
 mod sources;
+mod standing;
 
 pub use data::{DataError, initialise};
 pub use metrics::describe as describe_metrics;

@@ -17,7 +17,7 @@ use super::data::Data;
 use super::handover::{self, Offer, Predecessor, Taken, TakenCell};
 use super::remote::{Around, Remote};
 use super::sources::{self, Parts};
-use super::{reload, retention};
+use super::{reload, retention, standing};
 use crate::admin::{AdminServer, MetricsServer};
 use crate::broker_api::Workloads;
 use crate::config::Settings;
@@ -100,6 +100,7 @@ pub(super) async fn serve(
         let streams = StreamRegistry::of(Proxies::remembered_by(roster.clone()));
         let desk = Desk::new(streams.proxies().clone(), roster.clone(), clock.clone());
         let attestor = attestor(&settings);
+        let listener = Listener::open(&settings.socket, 0o666, &mut handed)?;
         let parts = Parts {
             settings: settings.clone(),
             authority,
@@ -111,6 +112,7 @@ pub(super) async fn serve(
             desk: desk.clone(),
             log: log.clone(),
             attestor: attestor.clone(),
+            socket: listener.standing(),
             remote: remote.as_ref().map(Remote::status),
             broker: None,
         };
@@ -120,7 +122,6 @@ pub(super) async fn serve(
             let sources = sources::of(&parts, &metrics, &readiness, &drain);
             AdminServer::bind(&settings.admin_socket(), &sources)?
         };
-        let listener = Listener::open(&settings.socket, 0o666, &mut handed)?;
         handed.all_taken()?;
         let mut sockets = vec![listener.share()?];
         sockets.extend(remote.as_ref().map(Remote::share).transpose()?);
@@ -196,6 +197,8 @@ pub(super) async fn serve(
             };
             brokers.spawn(around, &mut tasks).await?;
         }
+        let socket = parts.socket.clone();
+        tasks.spawn("socket", |drain| standing::run(socket, drain));
         let receipts = desk.clone();
         tasks.spawn("receipts", |drain| receipts.run(drain));
         tasks.spawn("roster", |drain| keeper.run(drain.token()));

@@ -21,6 +21,7 @@ use super::explain::explain;
 use super::remote::RemoteStatus;
 use crate::admin::{Bundle, Entries, Explained, Finding, Rescan, Rescanned, Sources, State, Status};
 use crate::config::Settings;
+use crate::endpoint::uds::Standing;
 use crate::receipts::Desk;
 use crate::runtime::{Drain, Readiness};
 use crate::sds::StreamRegistry;
@@ -43,6 +44,8 @@ pub(super) struct Parts {
     pub(super) desk: Desk,
     pub(super) log: Log,
     pub(super) attestor: Arc<Attestor>,
+    /// The API socket's file.
+    pub(super) socket: Standing,
     /// The door to the network, if it is open.
     pub(super) remote: Option<RemoteStatus>,
     /// The socket for brokers, if there is one.
@@ -129,6 +132,13 @@ impl Parts {
         let mut findings = Vec::new();
         let mut find =
             |what: String, advice: &str| findings.push(Finding { what, advice: advice.to_owned() });
+        if let Some(displaced) = self.socket.look() {
+            find(
+                format!("new callers do not reach this server by {:?}: {displaced}", self.socket.path()),
+                "see who did it (only root and the server's user can), then start the server anew: \
+                 docs/operations.md, \"The socket was replaced\"",
+            );
+        }
         let authority = self.authority.status();
         if let Some(error) = &authority.last_error {
             find(

@@ -80,9 +80,7 @@ pub struct Listener {
 
 #[derive(Debug)]
 struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
+    standing: Standing,
     others: Others,
 }
 
@@ -100,6 +98,47 @@ impl Others {
     /// From now on the file is ours.
     pub fn take(&self) {
         self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Who tells whether the socket's file is still the one that callers reach us by. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// Why new callers do not reach us by the socket's path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Displaced {
+    /// Nothing is there.
+    #[error("it is gone")]
+    Gone,
+    /// A link is there: it may lead to whatever socket.
+    #[error("a symlink is in its place")]
+    Symlink,
+    /// Another file is there, perhaps another server's socket.
+    #[error("another file is in its place")]
+    Replaced,
+}
+
+impl Standing {
+    /// The socket's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is wrong with the file, if anything.
+    #[must_use]
+    pub fn look(&self) -> Option<Displaced> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => None,
+            Ok(found) if found.is_symlink() => Some(Displaced::Symlink),
+            Ok(_) => Some(Displaced::Replaced),
+            Err(_) => Some(Displaced::Gone),
+        }
     }
 }
 
@@ -147,7 +186,10 @@ impl Listener {
         let found = fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
         let (device, inode) = (found.dev(), found.ino());
         let listener = UnixListener::from_std(listener).map_err(failed("listen on", &path))?;
-        Ok(Self { listener, file: SocketFile { path, device, inode, others: Others::default() } })
+        Ok(Self {
+            listener,
+            file: SocketFile { standing: Standing { path, device, inode }, others: Others::default() },
+        })
     }
 
     /// The same socket once more, for a successor.
@@ -156,6 +198,12 @@ impl Listener {
     /// If no file is left.
     pub fn share(&self) -> io::Result<OwnedFd> {
         self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// Who watches over its file.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.file.standing.clone()
     }
 
     /// Whose the file is.
@@ -175,18 +223,16 @@ impl Listener {
     /// Where it is bound, without symlinks.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.file.path
+        self.file.standing.path()
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Another server may have replaced it since: that one's file stays.
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        let ours = ours && !self.others.0.load(Ordering::Relaxed);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
+        let ours = self.standing.look().is_none() && !self.others.0.load(Ordering::Relaxed);
+        if ours && let Err(error) = fs::remove_file(self.standing.path()) {
+            tracing::warn!(path = %self.standing.path().display(), %error, "the socket could not be removed");
         }
     }
 }
