@@ -13,6 +13,7 @@
 //! namespace  a network of its own, for what needs one
 //! podman     containers of the test's own
 //! puppet     SDS with secrets that a test chooses   mint      SVIDs and roots that it makes itself
+//! raw        HTTP/2 by hand: requests that no library would write
 //! mesh       all of it: two services, each with its sidecar
 //! demo       shows that in a terminal
 //! compose    docker-compose.yml, run for real
@@ -36,6 +37,7 @@ pub mod poll;
 pub mod ports;
 pub mod process;
 pub mod puppet;
+pub mod raw;
 pub mod remote;
 pub mod scratch;
 pub mod sds;

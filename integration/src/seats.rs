@@ -67,13 +67,16 @@ impl Seats {
         match self {
             Self::Users => {
                 let uid = FIRST_UID + nth;
-                let program =
-                    if others_may_run(envoy) { envoy.to_path_buf() } else { copy(scratch, "envoy", envoy)? };
+                let program = if others_may_run(envoy) {
+                    envoy.to_path_buf()
+                } else {
+                    copied(scratch, "envoy", envoy)?
+                };
                 Ok(Seat { uid: Some(uid), program, selector: format!("unix:uid:{uid}") })
             }
             Self::Programs => {
                 // A hard or symbolic link would be one file with one path to the kernel.
-                let program = copy(scratch, &format!("envoy-{nth}"), envoy)?;
+                let program = copied(scratch, &format!("envoy-{nth}"), envoy)?;
                 let selector = format!("unix:path:{}", program.canonicalize()?.display());
                 Ok(Seat { uid: None, program, selector })
             }
@@ -86,7 +89,7 @@ impl Seats {
 /// # Errors
 /// It cannot be copied.
 pub fn runnable(scratch: &Scratch, name: &str, program: &Path) -> Result<PathBuf> {
-    if others_may_run(program) { Ok(program.to_path_buf()) } else { copy(scratch, name, program) }
+    if others_may_run(program) { Ok(program.to_path_buf()) } else { copied(scratch, name, program) }
 }
 
 /// A target directory below a home of mode 0700 is out of reach for other users.
@@ -94,7 +97,11 @@ fn others_may_run(program: &Path) -> bool {
     program.ancestors().all(|step| fs::metadata(step).is_ok_and(|found| found.mode() & 0o001 != 0))
 }
 
-fn copy(scratch: &Scratch, name: &str, from: &Path) -> Result<PathBuf> {
+/// A copy of `from` that any user can run, under a path of its own.
+///
+/// # Errors
+/// It cannot be copied.
+pub fn copied(scratch: &Scratch, name: &str, from: &Path) -> Result<PathBuf> {
     let to = scratch.dir("bin", None)?.join(name);
     if !to.exists() {
         fs::copy(from, &to)?;

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use integration::raw::{self, DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS};
 use integration::scratch::Scratch;
 use integration::seats::Seats;
 use integration::server::{Options, Server};
@@ -19,30 +20,10 @@ const STAGE: &str = "COUNTERSIGN_TEST_STAGE";
 const SOCKET: &str = "COUNTERSIGN_TEST_SOCKET";
 const ID: &str = "spiffe://example.org/web";
 
-// RFC 9113 §6.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// RFC 7541 §6.2.2: a literal with a new name, nothing indexed, no Huffman code.
-fn literal(name: &str, value: &str) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-    [vec![0], text(name), text(value)].concat()
-}
-
 fn ask(name: &str) -> Vec<u8> {
     let request =
         DeltaDiscoveryRequest { resource_names_subscribe: vec![name.to_owned()], ..Default::default() };
-    let message = request.encode_to_vec();
-    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-    frame(DATA, 0, 1, &[&[0], &length[..], &message].concat())
+    raw::frame(DATA, 0, 1, &raw::message(&request.encode_to_vec()))
 }
 
 /// Reads until a frame of stream 1 that `ends` accepts; all that came on it.
@@ -68,20 +49,10 @@ fn read_until(stream: &mut UnixStream, ends: impl Fn(u8, u8, &[u8]) -> bool) -> 
 /// Asks for the roots as a plain client; the open stream stays at descriptor 100, for a program that comes after it.
 fn first_program() {
     let mut stream = UnixStream::connect(std::env::var(SOCKET).unwrap()).unwrap();
-    let headers: Vec<u8> = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":authority", "sds"),
-        (":path", "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ]
-    .into_iter()
-    .flat_map(|(name, value)| literal(name, value))
-    .collect();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-    stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
-    stream.write_all(&frame(HEADERS, END_HEADERS, 1, &headers)).unwrap();
+    let headers = raw::block(&raw::grpc("/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"));
+    stream.write_all(raw::PREFACE).unwrap();
+    stream.write_all(&raw::frame(SETTINGS, 0, 0, &[])).unwrap();
+    stream.write_all(&raw::frame(HEADERS, END_HEADERS, 1, &headers)).unwrap();
     stream.write_all(&ask("ROOTCA")).unwrap();
     read_until(&mut stream, |kind, _, payload| kind == DATA && contains(payload, "END CERTIFICATE"));
     // SAFETY: dup2 has no memory to be wrong about; the copy has no close-on-exec.
