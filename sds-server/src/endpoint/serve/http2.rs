@@ -7,6 +7,8 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,10 +28,19 @@ use super::keepalive::KeepAlive;
 use crate::endpoint::limits::Config;
 use crate::runtime::BoxError;
 
-/// Bytes that a peer may send us unread: a stream's requests are small, and all streams of a connection
-/// together must stay a bounded cost.
+/// Bytes that a peer may send us unread on a stream: requests are small.
 const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same on a connection: this while there are few, and less the more there are, but never less than HTTP/2 has it.
+/// RFC 9113 §6.9.2.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const LEAST_WINDOW: u32 = 64 * 1024;
+/// What each of the connections has of this, were they all open at one time. With those that came when there were fewer
+/// it is under 1 GiB for 12,288 of them.
+const ALL_WINDOWS: u32 = 64 * 1024 * 1024;
+/// What frames of less than 256 bytes may cost that wait to be heard, counted as the library does: some 2,000 of the
+/// smallest, or the ACKs of 4,096 names that come at once. Beyond it the connection is closed. By default it is half of
+/// the window, which an Envoy with a thousand secrets would meet.
+const SMALL_FRAMES: usize = 512 * 1024;
 /// Bytes of ours that wait in a stream for a peer that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that a peer opened and reset before we took them, and that we reset for its errors, until the
@@ -46,7 +57,11 @@ type Call = Request<tonic::body::Body>;
 pub(super) struct Settings {
     builder: h2::server::Builder,
     keepalive: [Duration; 2],
+    open: AtomicU32,
 }
+
+/// A connection that is counted.
+struct Counted(Arc<Settings>);
 
 /// A connection that is being served.
 pub(super) struct Http2<T, S: Service<Call>, B: Body> {
@@ -55,9 +70,9 @@ pub(super) struct Http2<T, S: Service<Call>, B: Body> {
     exchanges: Exchanges<Exchange<Oneshot<S, Call>, B>>,
     session: Session,
     service: S,
-    keepalive: [Duration; 2],
     is_closing: bool,
     has_asked: bool,
+    counted: Counted,
 }
 
 enum State<T, B: Body> {
@@ -89,14 +104,39 @@ impl Settings {
         let mut builder = h2::server::Builder::new();
         builder
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
+            .data_frame_budget(SMALL_FRAMES)
             .max_concurrent_streams(config.streams_per_connection)
             .max_header_list_size(config.header_list_bytes)
             .max_pending_accept_reset_streams(RESET_STREAMS)
             .max_local_error_reset_streams(Some(RESET_STREAMS));
-        Self { builder, keepalive: [config.keepalive_interval, config.keepalive_timeout] }
+        Self {
+            builder,
+            keepalive: [config.keepalive_interval, config.keepalive_timeout],
+            open: AtomicU32::new(0),
+        }
     }
+}
+
+impl Counted {
+    /// One more, and the builder for it.
+    fn one(settings: &Arc<Settings>) -> (Self, h2::server::Builder) {
+        let open = settings.open.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let mut builder = settings.builder.clone();
+        builder.initial_connection_window_size(window(open));
+        (Self(settings.clone()), builder)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the last of `open` connections may send us unread.
+fn window(open: u32) -> u32 {
+    (ALL_WINDOWS / open.max(1)).clamp(LEAST_WINDOW, CONNECTION_WINDOW)
 }
 
 impl<T, S, B> Http2<T, S, B>
@@ -107,11 +147,12 @@ where
     B::Error: Into<BoxError>,
 {
     /// Serves `service` on `io`; each request carries `session` in its extensions.
-    pub(super) fn new(io: T, settings: &Settings, session: Session, service: S) -> Self {
+    pub(super) fn new(io: T, settings: &Arc<Settings>, session: Session, service: S) -> Self {
         let cork = Cork::new(io);
-        let state = State::ExpectPreface(settings.builder.handshake(cork.share()));
-        let (exchanges, keepalive) = (Exchanges::new(), settings.keepalive);
-        Self { cork, state, exchanges, session, service, keepalive, is_closing: false, has_asked: false }
+        let (counted, builder) = Counted::one(settings);
+        let state = State::ExpectPreface(builder.handshake(cork.share()));
+        let exchanges = Exchanges::new();
+        Self { cork, state, exchanges, session, service, is_closing: false, has_asked: false, counted }
     }
 
     /// Works until the next event. Cancel-safe.
@@ -140,7 +181,7 @@ where
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ConnectionError>> {
         if let State::ExpectPreface(handshake) = &mut self.state {
             let mut connection = ready!(Pin::new(handshake).poll(cx))?;
-            let [interval, timeout] = self.keepalive;
+            let [interval, timeout] = self.counted.0.keepalive;
             let keepalive = connection.ping_pong().map(|pings| KeepAlive::new(pings, interval, timeout));
             self.state = State::Serving(connection, keepalive);
             if self.is_closing {
@@ -174,5 +215,18 @@ where
         }
         cx.waker().wake_by_ref(); // the other connections have their turn too
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connections_may_send_unread_stays_bounded_however_many_there_are() {
+        let all = |connections| (1..=connections).map(|open| u64::from(window(open))).sum::<u64>();
+        assert_eq!(all(64), 64 << 20, "a few have a whole one");
+        assert!(all(12_288) < 1 << 30, "one user's, as limits.connections_per_uid has it");
+        assert!(window(1_000_000) >= 65_535);
     }
 }
