@@ -15,6 +15,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::UnixStream;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -56,13 +57,16 @@ async fn first(channel: Channel, name: &str) -> Result<Secret> {
         type_url: SECRET.into(),
         ..DiscoveryRequest::default()
     };
-    // The stream stays open behind the request: closing it first would mean that the client left.
-    let requests = tokio_stream::once(request).chain(tokio_stream::pending());
+    // The stream stays open behind the request: closing it first would mean that the client left. With the answer it
+    // is closed, and the connection with it.
+    let (open, closed) = tokio::sync::mpsc::channel(1);
+    let requests = tokio_stream::once(request).chain(ReceiverStream::new(closed));
     let mut answers = client.stream_secrets(requests).await?.into_inner();
     let answer = tokio::time::timeout(http::PATIENCE, answers.message())
         .await
         .with_context(|| format!("no {name} came"))??
         .context("the stream ended")?;
+    drop(open);
     let resource = answer.resources.first().context("an empty answer")?;
     Ok(Secret::decode(resource.value.as_slice())?)
 }
@@ -81,7 +85,7 @@ pub async fn follow(socket: &Path, names: &[&str], mut tell: impl FnMut(&str, bo
     };
     let (sender, requests) = tokio::sync::mpsc::channel(8);
     sender.send(request).await?;
-    let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+    let requests = ReceiverStream::new(requests);
     let mut answers = client.delta_secrets(requests).await?.into_inner();
     loop {
         let answer = answers.message().await?.context("the server ended the stream")?;
@@ -104,13 +108,28 @@ pub async fn connect(socket: &Path) -> Result<Channel> {
     let socket = socket.to_path_buf();
     let dial = service_fn(move |_| {
         let socket = socket.clone();
-        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+        async move { Ok::<_, std::io::Error>(TokioIo::new(dialled(&socket).await?)) }
     });
     // The name is never looked up: the connector goes to the socket.
     Endpoint::from_static("http://sds")
         .connect_with_connector(dial)
         .await
         .context("connect to the SDS socket")
+}
+
+/// Waits while the server's backlog is full, as every client must.
+///
+/// # Errors
+/// Nobody listens there.
+pub async fn dialled(socket: &Path) -> std::io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+            stream => return stream,
+        }
+    }
 }
 
 fn bytes(source: Option<DataSource>) -> Result<Vec<u8>> {

@@ -153,7 +153,7 @@ async fn by_sds(server: &Server, name: &str) -> Vec<Answer> {
 async fn by_workload_api(server: &Server, id: &str) -> Vec<Answer> {
     let mut peer = Peer::connect(&server.socket()).await.unwrap();
     let jwt = JwtsvidRequest { audience: vec!["somebody".into()], spiffe_id: id.into() };
-    let wit = WitsvidRequest { spiffe_id: id.into(), ..Default::default() };
+    let wit = WitsvidRequest { spiffe_id: id.into() };
     let token = format!(
         "e30.{}.e30",
         data_encoding::BASE64URL_NOPAD.encode(format!("{{\"sub\":\"{id}\"}}").as_bytes())
