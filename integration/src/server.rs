@@ -138,11 +138,6 @@ impl Server {
     }
 
     #[must_use]
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    #[must_use]
     pub fn log(&self) -> String {
         self.process.output()
     }
