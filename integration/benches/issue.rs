@@ -18,9 +18,9 @@ use std::time::Instant;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use common::home::Home;
-use common::stats::{median, percentile};
+use common::stats::percentile;
 use common::table::{Goal, Table};
-use common::{cpu, disk};
+use common::{disk, turns};
 use spiffe_bridge::authority::{Authority, LeafRequest};
 use spiffe_bridge::identity::SpiffeId;
 use spiffe_bridge::keys::{KeyType, workload};
@@ -28,7 +28,6 @@ use spiffe_bridge::keys::{KeyType, workload};
 const IDENTITIES: usize = 10_000;
 /// Requests under way: as many as a node has that comes back to an empty cache.
 const CONCURRENT: usize = 1024;
-const ROUNDS: usize = 5;
 
 fn main() {
     if !common::asked_for() {
@@ -39,28 +38,16 @@ fn main() {
 }
 
 async fn bench() {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let home = Home::open().await;
     if !common::wanted("table") {
         home.issue(IDENTITIES, CONCURRENT, one).await;
         return home.stop().await;
     }
-    let mut table =
-        Table::new(&format!("issue, {IDENTITIES} identities on {threads} threads, {CONCURRENT} at once"));
-    let (mut ours, mut raw) = (Vec::new(), Vec::new());
-    home.issue(1000, CONCURRENT, one).await; // warm
-    for _ in 0..ROUNDS {
-        raw.push(measure(async || mint(threads)).await);
-        ours.push(measure(async || home.issue(IDENTITIES, CONCURRENT, one).await).await);
-    }
-    for (what, part, goal) in [("wall", 0, Goal::AtLeast(0.7)), ("CPU", 1, Goal::None)] {
-        let ratios: Vec<f64> = raw.iter().zip(&ours).map(|(raw, ours)| raw[part] / ours[part]).collect();
-        let rate = |runs: &[[f64; 2]]| {
-            IDENTITIES as f64 / median(&runs.iter().map(|run| run[part]).collect::<Vec<_>>())
-        };
-        let [ours, raw] = [rate(&ours), rate(&raw)].map(|rate| format!("{rate:.0}/s"));
-        table.line(&format!("issued, recorded : minted, by {what} time"), &ours, &raw, median(&ratios), goal);
-    }
+    let title =
+        format!("issue, {IDENTITIES} identities on {} threads, {CONCURRENT} at once", turns::threads());
+    let mut table = Table::new(&title);
+    let ours = async || home.issue(IDENTITIES, CONCURRENT, one).await;
+    turns::many(&mut table, "issued, recorded : minted", IDENTITIES, (ours, mint), Goal::AtLeast(0.7)).await;
     alone(&home, &mut table).await;
     home.stop().await;
 }
@@ -84,24 +71,13 @@ async fn alone(home: &Home, table: &mut Table) {
     }
 }
 
-/// Seconds by the wall and by the CPU.
-async fn measure(work: impl AsyncFnOnce()) -> [f64; 2] {
-    let (cpu, wall) = (cpu::process(), Instant::now());
-    work().await;
-    [wall.elapsed(), cpu::process() - cpu].map(|spent| spent.as_secs_f64())
-}
-
-/// Keys and signatures alone, on as many threads.
-fn mint(threads: usize) {
-    std::thread::scope(|scope| {
-        for thread in 0..threads {
-            scope.spawn(move || {
-                let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-                for _ in (thread..IDENTITIES).step_by(threads) {
-                    std::hint::black_box(workload::generate(KeyType::EcP256).unwrap());
-                    std::hint::black_box(signer.sign(&SystemRandom::new(), &[7; 420]).unwrap());
-                }
-            });
+/// Keys and signatures alone.
+fn mint() {
+    turns::on_all_threads(IDENTITIES, || {
+        let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        move || {
+            std::hint::black_box(workload::generate(KeyType::EcP256).unwrap());
+            std::hint::black_box(signer.sign(&SystemRandom::new(), &[7; 420]).unwrap());
         }
     });
 }

@@ -13,14 +13,13 @@
 mod common;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use common::cpu;
 use common::home::Home;
-use common::stats::{Pairs, median, us};
 use common::table::{Goal, Table};
+use common::turns;
 use spiffe_bridge::authority::{Authority, TokenContent, TokenRequest};
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{SpiffeId, TokenKeys, TrustBundle, TrustDomain};
@@ -28,8 +27,6 @@ use spiffe_bridge::jose::jws::{finish, signing_input};
 use spiffe_bridge::jose::{Algorithm, jwk, jwt_svid};
 use spiffe_bridge::keys::{KeyId, KeyManager, MemoryKeys};
 
-const ROUNDS: usize = 40;
-const BATCH: u32 = 500;
 const TOKENS: usize = 20_000;
 /// Requests under way.
 const CONCURRENT: usize = 1024;
@@ -46,12 +43,7 @@ fn main() {
     };
     let mut table = Table::new("jwt, CPU of one thread a token");
     let mut compare = |what: &str, figure: &dyn Fn(), limit: &dyn Fn(), goal| {
-        batch(figure); // warm
-        batch(limit);
-        let pairs = Pairs::measure(ROUNDS, || batch(figure), || batch(limit));
-        let [figure, limit] = [&pairs.figures, &pairs.limits].map(|v| format!("{:.1} µs", median(v)));
-        // Rates: the goal is a part of what the signature alone reaches.
-        table.line(what, &figure, &limit, 1.0 / pairs.ratio(), goal);
+        turns::single(&mut table, what, figure, limit, goal);
     };
     compare(
         "claims, header, signature, text : sign",
@@ -75,50 +67,21 @@ fn main() {
 }
 
 async fn issue() {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let home = Home::open().await;
-    home.issue(2000, CONCURRENT, one).await; // warm
-    let (mut ours, mut raw) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
-        raw.push(measure(async || sign(threads)).await);
-        ours.push(measure(async || home.issue(TOKENS, CONCURRENT, one).await).await);
-    }
-    let title = format!("jwt, {TOKENS} tokens on {threads} threads, {CONCURRENT} at once, each on record");
+    let title =
+        format!("jwt, {TOKENS} tokens on {} threads, {CONCURRENT} at once, each on record", turns::threads());
     let mut table = Table::new(&title);
-    for (what, part, goal) in [("wall", 0, Goal::AtLeast(0.8)), ("CPU", 1, Goal::None)] {
-        let ratios: Vec<f64> = raw.iter().zip(&ours).map(|(raw, ours)| raw[part] / ours[part]).collect();
-        let rate =
-            |runs: &[[f64; 2]]| TOKENS as f64 / median(&runs.iter().map(|run| run[part]).collect::<Vec<_>>());
-        let [ours, raw] = [rate(&ours), rate(&raw)].map(|rate| format!("{rate:.0}/s"));
-        table.line(&format!("issued, recorded : signed, by {what} time"), &ours, &raw, median(&ratios), goal);
-    }
+    let ours = async || home.issue(TOKENS, CONCURRENT, one).await;
+    turns::many(&mut table, "issued, recorded : signed", TOKENS, (ours, sign), Goal::AtLeast(0.8)).await;
     home.stop().await;
 }
 
-/// CPU time of one call, in µs.
-fn batch(work: &dyn Fn()) -> f64 {
-    let before = cpu::thread();
-    (0..BATCH).for_each(|_| work());
-    us(cpu::thread() - before) / f64::from(BATCH)
-}
-
-/// Seconds by the wall and by the CPU.
-async fn measure(work: impl AsyncFnOnce()) -> [f64; 2] {
-    let (cpu, wall) = (cpu::process(), Instant::now());
-    work().await;
-    [wall.elapsed(), cpu::process() - cpu].map(|spent| spent.as_secs_f64())
-}
-
-/// Signatures alone, on as many threads.
-fn sign(threads: usize) {
-    std::thread::scope(|scope| {
-        for thread in 0..threads {
-            scope.spawn(move || {
-                let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-                for _ in (thread..TOKENS).step_by(threads) {
-                    black_box(signer.sign(&SystemRandom::new(), &[7; 320]).unwrap());
-                }
-            });
+/// Signatures alone.
+fn sign() {
+    turns::on_all_threads(TOKENS, || {
+        let signer = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        move || {
+            black_box(signer.sign(&SystemRandom::new(), &[7; 320]).unwrap());
         }
     });
 }

@@ -18,9 +18,8 @@ use std::time::Duration;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use common::stats::{Pairs, median, us};
 use common::table::{Goal, Table};
-use common::{cpu, pem};
+use common::{pem, turns};
 use data_encoding::Encoding;
 use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
@@ -32,9 +31,6 @@ use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{Revision, SpiffeId, TrustBundle, TrustDomain};
 use spiffe_bridge::keys::{KeyId, KeyManager, KeyType, MemoryKeys, PublicKey, workload};
 use spiffe_bridge::x509::{self, DnsNames, Draft, Leaf, Template, Validity, inspect, root};
-
-const ROUNDS: usize = 60;
-const BATCH: u32 = 200;
 
 fn main() {
     if !common::asked_for() {
@@ -48,12 +44,7 @@ fn main() {
     let raw = Raw::new(&ca);
     let mut table = Table::new("mint, CPU of one thread a leaf");
     let mut compare = |what: &str, figure: &dyn Fn(), limit: &dyn Fn(), goal| {
-        batch(figure); // warm
-        batch(limit);
-        let pairs = Pairs::measure(ROUNDS, || batch(figure), || batch(limit));
-        let [figure, limit] = [&pairs.figures, &pairs.limits].map(|v| format!("{:.1} µs", median(v)));
-        // Rates: the goal is a part of what the primitives reach.
-        table.line(what, &figure, &limit, 1.0 / pairs.ratio(), goal);
+        turns::single(&mut table, what, figure, limit, goal);
     };
     compare(
         "key, leaf, PEM : keygen, SPKI, PKCS#8, sign",
@@ -87,13 +78,6 @@ fn main() {
         &|| raw.sign(),
         Goal::None,
     );
-}
-
-/// CPU time of one call, in µs.
-fn batch(work: &dyn Fn()) -> f64 {
-    let before = cpu::thread();
-    (0..BATCH).for_each(|_| work());
-    us(cpu::thread() - before) / f64::from(BATCH)
 }
 
 /// The primitives alone.

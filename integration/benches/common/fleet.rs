@@ -9,12 +9,12 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::sds::{self, Connection};
+use super::sds::{self, Ask, Connection};
 
 /// What none of the measured servers needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Streams of one name.
+/// Streams that ask for the same.
 pub struct Fleet {
     size: usize,
     shared: Arc<Shared>,
@@ -28,8 +28,9 @@ struct Shared {
 }
 
 impl Fleet {
-    /// Opens `size` streams, `share` of them on each connection, and waits until all have their secret.
-    pub async fn open(socket: &Path, name: &str, size: usize, share: usize) -> Self {
+    /// Opens `size` streams, `share` of them on each connection, and waits until all have what comes at first.
+    pub async fn open(socket: &Path, ask: impl Into<Ask>, size: usize, share: usize) -> Self {
+        let ask = Arc::new(ask.into());
         let shared = Arc::new(Shared::default());
         let mut streams = JoinSet::new();
         let mut connection = Connection::open(socket).await;
@@ -37,12 +38,14 @@ impl Fleet {
             if number > 0 && number % share == 0 {
                 connection = Connection::open(socket).await;
             }
-            let mut stream = connection.subscribe(name).await;
-            let (shared, name) = (shared.clone(), name.to_owned());
+            let mut stream = connection.ask(&ask).await;
+            let (shared, ask) = (shared.clone(), ask.clone());
             streams.spawn(async move {
                 loop {
                     let message = stream.read().await;
-                    stream.send(sds::ack(&name, &sds::decode(&message)));
+                    if let Some(ack) = ask.ack(&message) {
+                        stream.send(ack);
+                    }
                     shared.answered.fetch_add(1, Ordering::Relaxed);
                     shared.news.notify_one();
                 }
@@ -53,11 +56,11 @@ impl Fleet {
             }
         }
         let mut fleet = Self { size, shared, streams };
-        fleet.all_answered(1).await;
+        fleet.all_answered(ask.at_first()).await;
         fleet
     }
 
-    /// Waits until each stream has acknowledged `times` messages since it was opened.
+    /// Waits until each stream has got, and acknowledged, `times` messages since it was opened.
     pub async fn all_answered(&mut self, times: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {

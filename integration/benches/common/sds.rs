@@ -1,4 +1,4 @@
-//! A client of SDS on h2 itself, which spends as little as it can: the machine is the server's.
+//! A client of SDS and of the Workload API on h2 itself, which spends as little as it can: the machine is the server's.
 
 use std::io;
 use std::path::Path;
@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::Request;
@@ -20,6 +22,71 @@ pub const NOTHING: &str = "/bench.Nothing/Nothing";
 
 /// Answers that are on their way to one connection must not wait for the windows.
 const CONNECTION_WINDOW: u32 = 64 << 20;
+
+const DELTA_SECRETS: &str = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets";
+const WORKLOAD_API: &str = "/SpiffeWorkloadAPI/";
+
+/// What a stream asks for.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// A secret, state of the world.
+    Secret(String),
+    /// Secrets, each in a message of its own, incrementally.
+    Delta(Vec<String>),
+    /// Of the Workload API: `FetchX509SVID` and the like. Nothing is acknowledged there.
+    Workload(&'static str),
+}
+
+impl From<&str> for Ask {
+    fn from(name: &str) -> Self {
+        Self::Secret(name.to_owned())
+    }
+}
+
+impl Ask {
+    fn path(&self) -> String {
+        match self {
+            Self::Secret(_) => STREAM_SECRETS.to_owned(),
+            Self::Delta(_) => DELTA_SECRETS.to_owned(),
+            Self::Workload(method) => format!("{WORKLOAD_API}{method}"),
+        }
+    }
+
+    fn first(&self) -> Bytes {
+        match self {
+            Self::Secret(name) => first(name),
+            Self::Delta(names) => frame(&DeltaDiscoveryRequest {
+                node: Some(Node { id: "bench".into(), ..Node::default() }),
+                type_url: SECRET.into(),
+                resource_names_subscribe: names.clone(),
+                ..DeltaDiscoveryRequest::default()
+            }),
+            Self::Workload(_) => frame(&()),
+        }
+    }
+
+    /// Messages that come at first.
+    pub fn at_first(&self) -> usize {
+        if let Self::Delta(names) = self { names.len() } else { 1 }
+    }
+
+    /// The acknowledgement of `message`, if there is such a thing.
+    pub fn ack(&self, message: &Bytes) -> Option<Bytes> {
+        match self {
+            Self::Secret(name) => Some(ack(name, &decode(message))),
+            Self::Delta(_) => {
+                let response = DeltaDiscoveryResponse::decode(message.slice(5..)).unwrap();
+                let (type_url, response_nonce) = (SECRET.into(), response.nonce);
+                Some(frame(&DeltaDiscoveryRequest {
+                    type_url,
+                    response_nonce,
+                    ..DeltaDiscoveryRequest::default()
+                }))
+            }
+            Self::Workload(_) => None,
+        }
+    }
+}
 
 /// One connection. Streams are opened on it one after the other.
 #[derive(Clone)]
@@ -63,6 +130,7 @@ impl Connection {
         let request = Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
+            .header("workload.spiffe.io", "true") // SDS does not look at it
             .body(())
             .unwrap();
         let mut ready = self.0.clone().ready().await.unwrap();
@@ -80,11 +148,14 @@ impl Connection {
 
     /// Subscribes to the secret `name`.
     pub async fn subscribe(&self, name: &str) -> Stream {
-        let first = request(name, |first| {
-            first.node = Some(Node { id: "bench".into(), cluster: "bench".into(), ..Node::default() });
-        });
-        let (answer, send) = self.call(STREAM_SECRETS, first, false).await;
-        Stream { name: name.into(), send, answer: Answer::Headers(answer), unread: BytesMut::new() }
+        self.ask(&name.into()).await
+    }
+
+    /// Opens a stream.
+    pub async fn ask(&self, ask: &Ask) -> Stream {
+        let has_one_request = matches!(ask, Ask::Workload(_));
+        let (answer, send) = self.call(&ask.path(), ask.first(), has_one_request).await;
+        Stream { name: format!("{ask:?}"), send, answer: Answer::Headers(answer), unread: BytesMut::new() }
     }
 }
 
@@ -130,6 +201,13 @@ impl Stream {
     pub fn send(&mut self, ack: Bytes) {
         self.send.send_data(ack, false).unwrap();
     }
+}
+
+/// The first request for the secret `name`.
+pub fn first(name: &str) -> Bytes {
+    request(name, |first| {
+        first.node = Some(Node { id: "bench".into(), cluster: "bench".into(), ..Node::default() });
+    })
 }
 
 /// What a message says.

@@ -27,11 +27,16 @@ pub struct Server {
 impl Server {
     /// Builds it if need be, starts it and waits for `ready`.
     pub fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// The same with more of the configuration, told the directory of its files.
+    pub fn start_with(more: impl FnOnce(&Path) -> String) -> Self {
         let binary = binary();
         let directory = disk::directory();
         let path = |name: &str| directory.path().join(name);
         fs::create_dir(path("entries")).unwrap();
-        fs::write(path("config.yaml"), CONFIG).unwrap();
+        fs::write(path("config.yaml"), CONFIG.to_owned() + &more(directory.path())).unwrap();
         let log = fs::File::create(path("log")).unwrap();
         let mut command = Command::new(binary);
         command.args(["serve", "--init", "--trust-domain", "bench.test"]);
@@ -59,6 +64,18 @@ impl Server {
         self.directory.path().join("api.sock")
     }
 
+    /// The roots, in PEM.
+    pub async fn roots(&self) -> String {
+        let answer =
+            integration::http::get_unix(&self.data().join("admin.sock"), "/v1/bundle").await.unwrap();
+        let bundle: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+        bundle["pem"].as_str().unwrap().to_owned()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -76,6 +93,11 @@ impl Server {
         if !dns_names.is_empty() {
             text += &format!("dns_names: [{}]\n", dns_names.join(", "));
         }
+        self.document(name, &text);
+    }
+
+    /// Writes an entry file.
+    pub fn document(&self, name: &str, text: &str) {
         // Renamed into place, as a careful operator's tools do: the server never reads half of it.
         let half = self.directory.path().join("half");
         fs::write(&half, text).unwrap();
@@ -88,8 +110,7 @@ impl Server {
             format!("kind: Workload\nspiffe_id: spiffe://bench.test/other/{n}\nselectors: [unix:uid:77]\n")
         };
         let text = (0..count).map(entry).collect::<Vec<_>>().join("---\n");
-        fs::write(self.directory.path().join("half"), text).unwrap();
-        fs::rename(self.directory.path().join("half"), self.file("others")).unwrap();
+        self.document("others", &text);
     }
 
     pub fn remove_entry(&self, name: &str) {
