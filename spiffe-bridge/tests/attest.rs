@@ -89,6 +89,11 @@ fn helper_process() {
         // SAFETY: no pointer is followed for an empty list.
         assert_eq!(unsafe { libc::setgroups(0, std::ptr::null()) }, 0);
         wait();
+    } else if role == "set user" {
+        wait();
+        // SAFETY: no memory is passed. All threads change, as POSIX has it.
+        assert_eq!(unsafe { libc::setresuid(1001, 1001, 1001) }, 0);
+        wait();
     } else if let Some(pid) = role.strip_prefix("attest ") {
         let (attestor, limitations) = Attestor::new(Config::default());
         assert_eq!(limitations, [Limitation::OwnProcessesOnly]);
@@ -265,6 +270,20 @@ fn changed_credentials_are_noticed_and_never_those_of_the_connection() {
     assert_eq!(change_of(&attestor, &process, &attestation), Some(Changed::Credentials));
     let as_another = child.process(1001, 0);
     let refused = attestor.attest(&as_another, NONE).unwrap_err();
+    assert!(matches!(refused, AttestError::Changed(Changed::Credentials)), "{refused}");
+}
+
+#[test]
+fn a_process_that_changes_its_user_in_mid_stream_is_neither_of_the_two() {
+    let attestor = attestor();
+    let mut child = Running::start(&mut helper("set user"));
+    let process = child.process(0, 0);
+    let attestation = attestor.attest(&process, NONE).unwrap();
+    assert!(has(&attestation, "unix:uid:0"));
+    child.go_on();
+    assert_eq!(change_of(&attestor, &process, &attestation), Some(Changed::Credentials));
+    // Its connection is worth nothing any more, neither as the one that it was nor as the one that it is.
+    let refused = attestor.attest(&process, NONE).unwrap_err();
     assert!(matches!(refused, AttestError::Changed(Changed::Credentials)), "{refused}");
 }
 

@@ -22,8 +22,7 @@ pub struct Peer {
     pub uid: u32,
     /// Effective group id in our user namespace.
     pub gid: u32,
-    /// Stands for that very process, even after its pid is used again. `None` on kernels before 6.5, and if
-    /// the process was gone before we asked.
+    /// Stands for that very process, even after its pid is used again. `None` on kernels before 6.5.
     pub pidfd: Option<Arc<OwnedFd>>,
 }
 
@@ -81,7 +80,7 @@ impl Peer {
     /// Asks the kernel about the other end of `stream`.
     ///
     /// # Errors
-    /// If it has no credentials to tell.
+    /// If it has no credentials to tell, or is gone.
     pub fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
@@ -129,9 +128,24 @@ fn peer_pidfd(socket: RawFd) -> io::Result<Option<OwnedFd>> {
         return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
     }
     let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        // An older kernel; a peer that is gone already (ESRCH, EINVAL) or that has no pid at all (ENODATA).
-        Some(libc::ENOPROTOOPT | libc::ESRCH | libc::EINVAL | libc::ENODATA) => Ok(None),
-        _ => Err(error),
+    if may_go_without(&error) { Ok(None) } else { Err(error) }
+}
+
+/// Whether a peer without a pidfd is served: where the kernel has none to give, or no pid either, which is refused
+/// later. Not a peer that is gone (ESRCH, before 6.16 also EINVAL): its pid may be another's by now, and that one would
+/// be taken for who connected.
+fn may_go_without(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::ENODATA))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_gone_is_refused_and_not_looked_up_by_its_pid() {
+        let may = |number| may_go_without(&io::Error::from_raw_os_error(number));
+        assert!(may(libc::ENOPROTOOPT) && may(libc::ENODATA));
+        assert!(!may(libc::ESRCH) && !may(libc::EINVAL) && !may(libc::EMFILE));
     }
 }
