@@ -3,6 +3,7 @@
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use integration::raw;
 use prost::Message;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
@@ -30,6 +31,9 @@ async fn served(socket: std::path::PathBuf) -> UnixStream {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_thousand_clients_that_come_back_at_once_are_all_served() {
+    // Each of them is a file here.
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
     let world = World::start("").await;
     for _ in 0..2 {
         let mut crowd = JoinSet::new();
