@@ -16,6 +16,7 @@
 //! have *yet* (WE-17, WE-18); nothing is added to the standard's service (WA-02). Absent: TCP (WE-02, WE-05).
 
 pub(crate) mod feed;
+mod feeds;
 pub(crate) mod gate;
 mod jwt;
 mod limits;
@@ -30,6 +31,7 @@ mod wit;
 mod x509;
 
 pub use feed::Feed;
+pub use feeds::{FeedStatus, Feeds, ToldStatus};
 pub use limits::Config;
 pub use neighbours::{Health, LOCAL, Neighbours, Services};
 pub use service::{Shared, WorkloadApi};

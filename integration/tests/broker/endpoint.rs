@@ -177,6 +177,16 @@ async fn be_12_the_broker_api_is_served_and_counted() {
     let status: serde_json::Value =
         serde_json::from_slice(&node.server.cli(&["status", "-o", "json"]).unwrap().stdout).unwrap();
     assert_eq!(status["details"]["broker"]["allowed"], 1, "{status}");
+    // Listed as a stream of the process, opened by the broker; there is nothing to acknowledge.
+    let listed: serde_json::Value =
+        serde_json::from_slice(&node.server.cli(&["streams", "-o", "json"]).unwrap().stdout).unwrap();
+    let listed: Vec<_> =
+        listed.as_array().unwrap().iter().filter(|listed| listed["protocol"] == "broker_api").collect();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!((&listed[0]["pid"], &listed[0]["certificate"]), (&workload.id().into(), &BROKER.into()));
+    assert_eq!(listed[0]["names"][0]["name"], WEB);
+    let unanswered = node.server.cli(&["streams", "--not-acknowledged", "-o", "json"]).unwrap();
+    assert!(!String::from_utf8(unanswered.stdout).unwrap().contains("broker_api"));
     drop(stream);
 }
 

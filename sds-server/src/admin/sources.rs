@@ -28,7 +28,7 @@ type Explaining = BoxFuture<'static, Result<Explained, String>>;
 pub struct Sources {
     /// How the server is.
     pub status: Ask<Status>,
-    /// The open streams, each an object as `sds::StreamStatus` writes it: the CLI makes a row of each of its `names`.
+    /// The open streams, each an object as `sds::StreamStatus` or `workload_api::FeedStatus` writes it: the CLI makes a row of each of its `names`.
     pub streams: Ask<Vec<Value>>,
     /// Who does not hold a version of a name yet, or why the question has no answer.
     pub missing: Arc<dyn Fn(NotHolding) -> Result<Holders, String> + Send + Sync>,

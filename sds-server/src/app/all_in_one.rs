@@ -28,7 +28,7 @@ use crate::receipts::{Desk, Receipts};
 use crate::runtime::{self, Drain, Readiness, Signals, Supervisor};
 use crate::sds::{Proxies, SdsService, Shared, StreamRegistry};
 use crate::telemetry::metrics::Metrics;
-use crate::workload_api::{self, Neighbours, WorkloadApi};
+use crate::workload_api::{self, Feeds, Neighbours, WorkloadApi};
 
 /// The file of the key that seals the SVID cache. Not among the authority's keys: it signs nothing.
 const SEALING_KEY: &str = "sealing.key";
@@ -115,6 +115,7 @@ pub(super) async fn serve(
             socket: listener.standing(),
             remote: remote.as_ref().map(Remote::status),
             broker: None,
+            feeds: Feeds::new(clock.clone()),
         };
         let brokers = Brokers::open(&settings.broker, &mut handed)?;
         let parts = Parts { broker: brokers.as_ref().map(Brokers::status), ..parts };
@@ -157,6 +158,7 @@ pub(super) async fn serve(
             readiness: readiness.clone(),
             config: settings.workload_api,
             jwt_audiences: settings.authority.jwt_audiences,
+            feeds: parts.feeds.clone(),
         };
         let sds = Receipts::beside(SdsService::new(shared), desk.clone());
         let service = WorkloadApi::beside(sds.clone(), workload.clone(), neighbours);

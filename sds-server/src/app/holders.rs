@@ -13,7 +13,7 @@ use crate::sds::nack::Kind;
 use crate::sds::names::Name;
 
 impl Parts {
-    /// The open streams, each name with what is proved of it.
+    /// The open streams of SDS, each name with what is proved of it, and those of the Workload and Broker APIs.
     pub(super) fn streams(&self) -> Vec<Value> {
         type Known = (bool, BTreeMap<Box<str>, NameRow>);
         let mut known: BTreeMap<String, Known> = BTreeMap::new();
@@ -32,7 +32,8 @@ impl Parts {
                 }
             }
         }
-        streams.iter().map(value).collect()
+        let feeds = self.feeds.snapshot();
+        streams.iter().map(value).chain(feeds.iter().map(value)).collect()
     }
 
     /// Who does not hold a version yet, and why.

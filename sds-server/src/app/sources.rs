@@ -27,6 +27,7 @@ use crate::runtime::{Drain, Readiness};
 use crate::sds::StreamRegistry;
 use crate::sds::pem;
 use crate::telemetry::metrics::Metrics;
+use crate::workload_api::Feeds;
 
 /// The most withheld secrets that are told: with more, their cause is one.
 const MAX_WITHHELD: usize = 20;
@@ -50,6 +51,8 @@ pub(super) struct Parts {
     pub(super) remote: Option<RemoteStatus>,
     /// The socket for brokers, if there is one.
     pub(super) broker: Option<BrokerStatus>,
+    /// The open streams of the Workload API and the Broker API.
+    pub(super) feeds: Feeds,
 }
 
 pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain: &Drain) -> Sources {

@@ -12,6 +12,7 @@ use crate::workload_api::manner::Manner;
 
 /// Broker Endpoint §3, §6.
 pub(super) const BROKER: &Manner = &Manner {
+    protocol: "broker_api",
     header: "broker.spiffe.io",
     unmarked: "the metadata `broker.spiffe.io: true` must be there, once and in this spelling",
     full: "all calls are taken (broker.streams), or half of them by this broker",

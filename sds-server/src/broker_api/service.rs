@@ -82,7 +82,8 @@ impl Environment {
             Asked::Stream(method) => {
                 let (only, readiness) = (String::new(), self.shared.readiness.clone());
                 let (session, broker) = (&session, Some(&broker));
-                let opening = Opening { manner: BROKER, method, only, session, broker, readiness, place };
+                let (manner, feeds) = (BROKER, &self.shared.feeds);
+                let opening = Opening { manner, method, only, session, broker, readiness, feeds, place };
                 Ok(opening.respond().map(Either::Left))
             }
             Asked::Jwt { audience, spiffe_id } => {

@@ -57,12 +57,13 @@ pub(super) fn streams(
 }
 
 /// Keeps the names of `stream` that something was sent for which is not acknowledged, and tells whether there
-/// are any. A name that is not available has nothing to acknowledge.
+/// are any. A name that is not available has nothing to acknowledge, and the Workload API has no
+/// acknowledgements.
 fn keep_not_acknowledged(stream: &mut Value) -> bool {
     let Some(names) = stream.get_mut("names").and_then(Value::as_array_mut) else {
         return false;
     };
-    let settled = [Some("acknowledged"), Some("proved_applied"), Some("not_available")];
+    let settled = [Some("acknowledged"), Some("proved_applied"), Some("not_available"), Some("assumed")];
     names.retain(|name| !settled.contains(&name.get("state").and_then(Value::as_str)));
     !names.is_empty()
 }

@@ -12,6 +12,7 @@ use spiffe_bridge::identity::{ContentHash, WorkloadUpdate};
 use spiffe_bridge::node::{Caller, EndReason, Follower, Interest, Session, SessionState, Want};
 use tonic::Status;
 
+use super::feeds::{Feeds, OpenFeed};
 use super::manner::Manner;
 use super::message::Message;
 use super::method::Stream;
@@ -35,6 +36,7 @@ struct Live {
     /// Who asks, if that is another than whose it is.
     broker: Option<Follower>,
     last: Option<ContentHash>,
+    listed: Arc<OpenFeed>,
     readiness: Readiness,
     caller: Arc<Caller>,
     _interest: Option<Interest>,
@@ -52,13 +54,14 @@ pub(crate) struct Opening<'o> {
     /// Who asks, if that is another than whose it is: the stream ends with either.
     pub(crate) broker: Option<&'o Session>,
     pub(crate) readiness: Readiness,
+    pub(crate) feeds: &'o Feeds,
     pub(crate) place: Place,
 }
 
 impl Opening<'_> {
     /// The response that tells it.
     pub(crate) fn respond(self) -> Response<Feed> {
-        let Self { manner, method, only, session, broker, readiness, place } = self;
+        let Self { manner, method, only, session, broker, readiness, feeds, place } = self;
         let interest = (method == Stream::WitSvids).then(|| {
             let mut interest = session.interest();
             interest.set(BTreeSet::from([Want::Wit]));
@@ -72,6 +75,7 @@ impl Opening<'_> {
             session: session.follow(),
             broker: broker.map(Session::follow),
             last: None,
+            listed: feeds.open(manner, method, session, broker),
             readiness,
             caller: session.caller().clone(),
             _open: Open::new(manner, method),
@@ -137,10 +141,12 @@ impl Live {
                 }
             };
             if self.last != Some(message.hash) {
+                self.listed.tell(update);
                 self.last = Some(message.hash);
                 sent(self.manner, self.method.label());
                 return Poll::Ready(Ok(message));
             }
+            self.listed.still(update);
         }
         Poll::Pending
     }

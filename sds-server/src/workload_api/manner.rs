@@ -9,6 +9,8 @@ use crate::sds::of_end;
 /// The manner of one API.
 #[derive(Debug)]
 pub(crate) struct Manner {
+    /// What it is called where streams are listed.
+    pub(crate) protocol: &'static str,
     /// The metadata that every request carries: a program that was tricked into calling the socket does not write it.
     pub(crate) header: &'static str,
     /// What a request without it is told.
@@ -27,6 +29,7 @@ pub(crate) struct Manner {
 
 /// Workload Endpoint §3, §6.
 pub(super) const WORKLOAD: &Manner = &Manner {
+    protocol: "workload_api",
     header: "workload.spiffe.io",
     unmarked: "the metadata `workload.spiffe.io: true` must be there, once and in this spelling",
     full: "all streams are taken (workload_api.streams), or half of them by this caller",

@@ -14,6 +14,7 @@ use spiffe_bridge::node::{Node, Origin, Session};
 use tonic::Status;
 
 use super::feed::{Feed, Opening};
+use super::feeds::Feeds;
 use super::gate::{Entered, Gate, Incoming, Refusal, decoded};
 use super::limits::Config;
 use super::manner::{Manner, WORKLOAD};
@@ -42,6 +43,8 @@ pub struct Shared {
     pub config: Config,
     /// The most audiences of one token.
     pub jwt_audiences: usize,
+    /// Where open streams are listed.
+    pub feeds: Feeds,
 }
 
 /// The Workload API beside what `inner` serves. Takes HTTP/2 requests that carry a [`Session`] as an extension. Cheap
@@ -119,7 +122,8 @@ impl Admitted {
             Method::ValidateJwt => return whole(unary::validate(request, &session, shared).await),
         };
         let (only, session, readiness) = (only_of(method, request)?, &session, shared.readiness.clone());
-        let opening = Opening { manner: WORKLOAD, method, only, session, broker: None, readiness, place };
+        let (broker, feeds) = (None, &shared.feeds);
+        let opening = Opening { manner: WORKLOAD, method, only, session, broker, readiness, feeds, place };
         Ok(opening.respond().map(Either::Left))
     }
 }

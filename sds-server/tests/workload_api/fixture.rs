@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use sds_server::runtime::Readiness;
 use sds_server::sds::frame::Frame;
-use sds_server::workload_api::{Config, LOCAL, Neighbours, Shared, WorkloadApi};
+use sds_server::workload_api::{Config, Feeds, LOCAL, Neighbours, Shared, WorkloadApi};
 use spiffe_bridge::audit::Log;
 use spiffe_bridge::authority;
 use spiffe_bridge::clock::Clock;
@@ -35,6 +35,7 @@ pub(crate) mod xds;
 pub(crate) struct Served {
     pub(crate) sessions: Sessions,
     pub(crate) readiness: Readiness,
+    pub(crate) feeds: Feeds,
     pub(crate) channel: Channel,
     pub(crate) path: std::path::PathBuf,
     /// Of the authority behind it.
@@ -82,7 +83,9 @@ pub(crate) async fn serve_to(caller: Caller, config: Config) -> Served {
     let clock = Clock::system();
     let (node, authoritys) = node(dir.path(), &clock).await;
     let readiness = Readiness::new();
-    let shared = Shared { clock, node, readiness: readiness.clone(), config, jwt_audiences: 2 };
+    let feeds = Feeds::new(clock.clone());
+    let shared =
+        Shared { clock, node, readiness: readiness.clone(), config, jwt_audiences: 2, feeds: feeds.clone() };
     let (neighbours, _health) = Neighbours::new(LOCAL).await.unwrap();
     // What is not ours goes on to SDS; here nobody stands behind.
     let nobody = tower::service_fn(async |_| {
@@ -109,7 +112,7 @@ pub(crate) async fn serve_to(caller: Caller, config: Config) -> Served {
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
     let channel = Endpoint::from_static("http://api").connect_with_connector(connector).await.unwrap();
-    Served { sessions, readiness, channel, path: socket, bundle: authoritys, _dir: dir }
+    Served { sessions, readiness, feeds, channel, path: socket, bundle: authoritys, _dir: dir }
 }
 
 impl Served {

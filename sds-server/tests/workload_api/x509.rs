@@ -267,3 +267,38 @@ async fn a_session_that_ends_ends_its_streams() {
     assert_eq!(next(&mut one).await.unwrap_err(), Code::PermissionDenied);
     assert_eq!(next(&mut other).await.unwrap_err(), Code::PermissionDenied);
 }
+
+#[tokio::test]
+async fn an_open_stream_is_listed_with_what_it_was_told() {
+    let served = serve().await;
+    let mut waiting = svids(&served).await;
+    let listed = |served: &Served| {
+        let feeds = served.feeds.snapshot();
+        assert_eq!(feeds.len(), 1);
+        let names = feeds[0].names.iter().map(|told| (told.name.clone(), told.version));
+        ((feeds[0].protocol, feeds[0].method, feeds[0].pid), names.collect::<Vec<_>>())
+    };
+    assert_eq!(listed(&served), (("workload_api", "x509_svid", Some(42)), Vec::new()));
+    let first = holding(&[API, WEB], &[], &[]);
+    let rows = |update: &WorkloadUpdate| {
+        let svids = update.identities.iter().map(|one| (one.svid.spiffe_id.to_string(), one.svid.version));
+        let bundle = ("spiffe://example.org".to_owned(), update.bundle.as_ref().unwrap().version);
+        svids.chain([bundle]).collect::<Vec<_>>()
+    };
+    served.publish(&first);
+    next(&mut waiting).await.unwrap();
+    assert_eq!(listed(&served).1, rows(&first));
+    let second = holding(&[WEB], &[], &[]);
+    served.publish(&second);
+    next(&mut waiting).await.unwrap();
+    assert_eq!(listed(&served).1, rows(&second));
+    // What it came in is not kept when it has been replaced by the like: it would keep keys alive.
+    let alike = Arc::new(WorkloadUpdate::clone(&second));
+    served.publish(&alike);
+    drop((first, alike));
+    silent(&mut waiting).await;
+    assert_eq!(Arc::strong_count(&second), 1, "ours");
+    served.sessions.publish(SessionState::Ended(EndReason::ProcessExited));
+    next(&mut waiting).await.unwrap_err();
+    assert!(served.feeds.snapshot().is_empty());
+}
