@@ -66,8 +66,9 @@ impl Config {
     pub fn env_filter(&self) -> Result<EnvFilter, Error> {
         let level = match self.level {
             Level::Error => "error",
-            Level::Warn => "warn",
-            Level::Info => "info",
+            // The HTTP/2 library warns of each connection that it closes for a flood: a peer would write our log.
+            Level::Warn => "warn,h2=error",
+            Level::Info => "info,h2=error",
             Level::Debug => "debug",
             Level::Trace => "trace",
         };
