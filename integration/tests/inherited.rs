@@ -1,8 +1,9 @@
 //! A program that inherits a served connection by exec gets nothing by asking for more on its old stream.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -15,6 +16,10 @@ use integration::seats::Seats;
 use integration::server::{Options, Server};
 use integration::{poll, sds};
 use prost::Message;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 const STAGE: &str = "COUNTERSIGN_TEST_STAGE";
 const SOCKET: &str = "COUNTERSIGN_TEST_SOCKET";
@@ -65,9 +70,38 @@ fn program(stage: &str) -> Command {
     command
 }
 
+/// Connects and asks, and hands the connection to a process that is there already and inherits nothing of it.
+fn hands_it_on() {
+    let (own, theirs) = UnixStream::pair().unwrap();
+    let mut receiver = program("receives").stdin(OwnedFd::from(theirs)).spawn().unwrap();
+    first_program();
+    // SAFETY: it was made a moment ago, and nobody else has it.
+    let stream = [unsafe { BorrowedFd::borrow_raw(100) }];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&stream)));
+    sendmsg(&own, &[IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+    assert!(receiver.wait().unwrap().success());
+}
+
+/// The process that is handed the connection, and asks for more on it.
+fn receives() {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(std::io::stdin(), &mut [IoSliceMut::new(&mut [0])], &mut control, RecvFlags::empty()).unwrap();
+    let handed = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    asks_for_more(UnixStream::from(handed.unwrap()));
+}
+
 fn second_program() {
     // SAFETY: the descriptor was made by the program before this one, and nobody else has it.
-    let mut stream = unsafe { UnixStream::from_raw_fd(100) };
+    asks_for_more(unsafe { UnixStream::from_raw_fd(100) });
+}
+
+fn asks_for_more(mut stream: UnixStream) {
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.write_all(&ask(ID)).unwrap();
     let came = read_until(&mut stream, |kind, flags, payload| {
@@ -96,6 +130,8 @@ fn helper_program() {
             first_program();
             assert!(program("second").status().unwrap().success());
         }
+        Ok("hands it on") => hands_it_on(),
+        Ok("receives") => receives(),
         Ok("second") => second_program(),
         _ => {}
     }
@@ -125,5 +161,11 @@ async fn an_inherited_stream_brings_no_new_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_inherited_the_connection_ends_it_by_its_first_byte() {
     let said = said_after("has a child").await;
+    assert!(said.contains("got nothing"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_handed_on_by_scm_rights_ends_by_the_first_byte_of_who_has_it_now() {
+    let said = said_after("hands it on").await;
     assert!(said.contains("got nothing"), "{said}");
 }
