@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Most records are shorter: an issuance has about 350 bytes.
-const USUAL_BYTES: usize = 512;
+pub(super) const USUAL_BYTES: usize = 512;
 
 /// Something that happened and must be told later: what, to whom, and the particulars.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,18 +41,20 @@ impl<D> Event<D> {
 }
 
 impl<D: Serialize> Record<D> {
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(USUAL_BYTES);
-        // Maps with text keys always serialise; an empty record would still hold its sequence number.
-        match serde_json::to_writer(&mut bytes, self) {
-            Ok(()) => bytes,
-            Err(_) => Vec::new(),
+    /// Appends it to a row. JSON has no line feed but between its tokens, where none is written.
+    pub(super) fn write_line(&self, row: &mut Vec<u8>) {
+        let start = row.len();
+        // Maps with text keys always serialise; a record that did not would still hold its sequence number.
+        if serde_json::to_writer(&mut *row, self).is_err() {
+            row.truncate(start);
         }
+        row.push(b'\n');
     }
 }
 
 impl Record {
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice(bytes).ok()
+    /// The records of a row.
+    pub(super) fn lines(row: &[u8]) -> impl Iterator<Item = Self> {
+        row.split(|octet| *octet == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
     }
 }
