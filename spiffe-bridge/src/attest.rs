@@ -186,7 +186,7 @@ impl Attestor {
     ///
     /// # Errors
     /// [`AttestError`] if the process is gone, was moved meanwhile, or cannot be looked at. That a service fails is
-    /// no error: [`Evidence::unseen`].
+    /// no error: [`Evidence::by_service`] tells it.
     pub async fn ask(
         &self,
         process: &Process,
