@@ -148,7 +148,14 @@ fn push(number: u64) -> Push {
     let update = Arc::new(WorkloadUpdate { identities, bundle, ..WorkloadUpdate::default() });
     let mut engine = Subscription::new(Protocol::Sotw, &Limits::default(), 0);
     let names = Names::All(vec!["default".to_owned()]);
-    let request = Request { node: None, type_url: String::new(), nonce: String::new(), error: None, names };
+    let request = Request {
+        node: None,
+        type_url: String::new(),
+        nonce: String::new(),
+        error: None,
+        holds: false,
+        names,
+    };
     let now = Timestamp::from_unix_seconds(1_800_000_000);
     engine.request(request, now).unwrap();
     let frame = sotw::encode(&engine.next(&update, now).unwrap());
@@ -325,7 +332,7 @@ impl SecretDiscoveryService for Generated {
                         let Some(Ok(request)) = request else { return };
                         let names = Names::All(request.resource_names);
                         let (type_url, nonce) = (request.type_url, request.response_nonce);
-                        hear(&mut engine, Request { node: None, type_url, nonce, error: None, names });
+                        hear(&mut engine, Request { node: None, type_url, nonce, error: None, holds: false, names });
                     }
                 }
                 while let Some((response, push)) = say(&mut engine, &mut pushes) {

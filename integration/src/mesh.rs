@@ -237,8 +237,11 @@ pub fn remote_entry(id: &str, name: &str) -> String {
     format!("kind: Workload\nspiffe_id: {id}\nremote: true\nselectors: ['x509:uri:{}']\n", proxy(name))
 }
 
-/// What the proxy called `name` needs to come to `door`.
-fn comes_to(door: &Door, server: &Server, dir: &Path, name: &str) -> Result<Remote> {
+/// What the proxy called `name` needs to come to `door`, with its files in `dir`.
+///
+/// # Errors
+/// The files cannot be written, or the server does not tell its roots.
+pub fn comes_to(door: &Door, server: &Server, dir: &Path, name: &str) -> Result<Remote> {
     let credential = door.operator.issue(&proxy(name), Duration::from_secs(3600))?;
     let [certificate_chain, private_key] = ca::write(&credential, dir, name)?;
     let host = Host { host: door.address.ip().to_string(), port: door.address.port() };

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! OTLP Export ─► service ─► observation (by name) ─┐
-//!                                                  ├─► ledger (a client): tracker ─► judge   ─► roster
-//! sds streams ───────────── what was told ─────────┘                 └► remedy ─► other bytes
+//!                                                  ├─► ledger (a client): joined ─► tracker ─► judge ─► roster
+//! sds streams ───────────── what was told ─────────┘                      └► remedy ─► other bytes
 //! ```
 //!
 //! The way of a push only raises a flag: a look at the streams follows at the next flush, or after a second.
@@ -14,10 +14,11 @@
 //!
 //! Invariants:
 //! * No evidence is never evidence: a counter that is absent, or 0 of 0 contexts, proves nothing.
-//! * Nothing in a message says who sent it; the caller joins it to a process by the connection.
+//! * Nothing in a message says who sent it: it is joined to a process by the connection, or to the very connection.
 //! * What a message can make us keep is bounded by [`Bounds`].
 
 pub mod desk;
+pub mod joined;
 pub mod judge;
 pub mod ledger;
 mod metrics;
@@ -29,6 +30,7 @@ pub mod tracker;
 pub mod xxh64;
 
 pub use desk::Desk;
+pub use joined::Hearing;
 pub use judge::{Verdict, judge};
 pub use observation::{Bounds, Observation, Owner};
 pub use service::{Receipts, Reply};

@@ -26,6 +26,7 @@ mod dress;
 pub(crate) mod fetch;
 pub mod frame;
 mod limits;
+mod look;
 mod metrics;
 pub mod nack;
 pub mod names;
@@ -46,7 +47,8 @@ pub mod wire;
 
 pub use fetch::Whole;
 pub use limits::Limits;
-pub use proxy::{Look, Proxies, Proxy, Special, Told};
+pub use look::{Lines, Look, Special, Told};
+pub use proxy::{Proxies, Proxy};
 pub use request::{Heard, Node, Protocol, Refusal, Request, Scope};
 pub use secret::{Lookup, Resource};
 pub(crate) use service::{GRPC, is_grpc, plain};

@@ -436,6 +436,7 @@ fn stream((pid, names): (u32, Vec<NameStatus>)) -> serde_json::Value {
         certificate: None,
         holder: None,
         statistics: false,
+        statistics_unused: None,
         protocol: Protocol::Delta,
         node: Some("\u{1b}[2Jbad".to_owned()),
         cluster: None,

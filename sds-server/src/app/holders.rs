@@ -9,23 +9,34 @@ use spiffe_bridge::roster::{Enough, HolderKey, NameRow, Stays, Wanted};
 
 use super::sources::{Parts, value};
 use crate::admin::{Forget, Forgotten, Holders, NotHolding};
+use crate::receipts::Hearing;
 use crate::sds::nack::Kind;
 use crate::sds::names::Name;
+
+/// Why the counters of a connection are not used: see `Hearing::Unclear`.
+const UNCLEAR: &str =
+    "they count secrets that do not come over this connection, or several Envoys speak over it";
 
 impl Parts {
     /// The open streams of SDS, each name with what is proved of it, and those of the Workload and Broker APIs.
     pub(super) fn streams(&self) -> Vec<Value> {
-        type Known = (bool, BTreeMap<Box<str>, NameRow>);
+        type Known = Option<(HolderKey, BTreeMap<Box<str>, NameRow>)>;
         let mut known: BTreeMap<String, Known> = BTreeMap::new();
         let look_up = |holder: &str| -> Known {
-            let Ok(holder) = holder.parse::<HolderKey>() else { return Known::default() };
-            (self.roster.has_statistics(&holder), self.roster.names_of(&holder).into_iter().collect())
+            let holder = holder.parse::<HolderKey>().ok()?;
+            let rows = self.roster.names_of(&holder).into_iter().collect();
+            Some((holder, rows))
         };
         let mut streams = self.streams.snapshot();
         for stream in &mut streams {
             let Some(holder) = &stream.holder else { continue };
-            let (statistics, rows) = known.entry(holder.clone()).or_insert_with(|| look_up(holder));
-            stream.statistics = *statistics;
+            let known = known.entry(holder.clone()).or_insert_with(|| look_up(holder));
+            let Some((holder, rows)) = known else { continue };
+            let hearing = self.desk.hearing(holder, stream.connection);
+            // A process is one Envoy: it need not have flushed since the server started.
+            let is_known = matches!(holder, HolderKey::Process(_)) && self.roster.has_statistics(holder);
+            stream.statistics = hearing == Hearing::Joined || is_known;
+            stream.statistics_unused = (hearing == Hearing::Unclear).then_some(UNCLEAR);
             for name in &mut stream.names {
                 if let Some(row) = rows.get(&*name.name) {
                     name.prove(row);

@@ -81,7 +81,12 @@ fn rows(stream: &Value) -> Vec<Value> {
         // Without its counters nothing more than a client's word will ever be known.
         let has_statistics = stream.get("statistics").and_then(Value::as_bool).unwrap_or_default();
         if row.get("state").and_then(Value::as_str) == Some("acknowledged") && !has_statistics {
-            row.insert("state".to_owned(), "acknowledged only: no statistics sink".into());
+            let unused = stream.get("statistics_unused").and_then(Value::as_str);
+            let state = match unused {
+                Some(why) => format!("acknowledged only: its statistics prove nothing: {why}"),
+                None => "acknowledged only: no statistics sink".to_owned(),
+            };
+            row.insert("state".to_owned(), state.into());
         }
         Value::Object(row)
     };

@@ -1,6 +1,6 @@
 //! Joins what comes to whom it is of, and tells the roster. The one place that knows clients, counters and roster.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use spiffe_bridge::identity::WorkloadUpdate;
 use spiffe_bridge::node::{Account, Session};
 use spiffe_bridge::roster::{HolderKey, Means, Presence, Report, Roster, Standing};
 
+use super::joined::{By, Hearing};
 use super::ledger::Ledger;
 use super::metrics::Refused;
 use super::observation::Observation;
@@ -25,9 +26,15 @@ const SWEEP: u32 = 10;
 /// Bytes of last flushes, of all clients; those of one account have at most half. An Envoy with two secrets keeps 0.5 KB,
 /// one with 1,000 about 300 KB. Who finds no room is acknowledged only. Invariant 11.
 const KEPT: usize = 256 << 20;
-/// Flushes that a client may send at once, and in a second: Envoy's own default is one in five seconds.
-const BURST: f64 = 20.0;
-const RATE: f64 = 10.0;
+/// Flushes that are read of one Envoy: its own default is one in five seconds.
+const FLUSHES: Pace = Pace { burst: 20.0, rate: 10.0 };
+/// Flushes that are read of all Envoys with one certificate.
+const ALL_FLUSHES: Pace = Pace { burst: 512.0, rate: 256.0 };
+/// Looks at all streams of a client for what its flushes say: as many Envoys as may share a certificate, once each, and
+/// then as many in a second as one Envoy may ask for.
+const LOOKS: Pace = Pace { burst: 256.0, rate: 10.0 };
+/// Connections of one certificate whose pace is kept; more share one.
+const PACED: usize = 1024;
 
 /// The books of all clients. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,7 +51,10 @@ pub struct Desk {
 struct Book {
     ledger: Ledger,
     kept: Option<Place>,
-    allowance: Allowance,
+    /// By connection; of a process there is one.
+    flushes: BTreeMap<u64, Allowance>,
+    all_flushes: Allowance,
+    looks: Allowance,
     reported: Option<Facts>,
 }
 
@@ -57,17 +67,46 @@ struct Facts {
     presence: Presence,
 }
 
-/// How many flushes a client may still send.
+/// How many at once, and how many in a second.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    burst: f64,
+    rate: f64,
+}
+
+/// How many are left.
 #[derive(Debug)]
 struct Allowance {
     left: f64,
     at: Instant,
 }
 
+impl Book {
+    /// Whether another flush of `connection` is read.
+    fn flushes(&mut self, connection: u64, now: Instant) -> bool {
+        let is_known = self.flushes.contains_key(&connection) || self.flushes.len() < PACED;
+        let connection = if is_known { connection } else { 0 };
+        let allowance = self.flushes.entry(connection).or_insert_with(|| Allowance::full(FLUSHES, now));
+        allowance.take(now, FLUSHES) && self.all_flushes.take(now, ALL_FLUSHES)
+    }
+
+    /// Keeps the pace of connections that have streams.
+    fn retain(&mut self, look: &Look) {
+        if self.flushes.len() > 1 {
+            let open: BTreeSet<u64> = look.told.iter().map(|told| told.connection).collect();
+            self.flushes.retain(|connection, _| open.contains(connection));
+        }
+    }
+}
+
 impl Allowance {
-    fn take(&mut self, now: Instant) -> bool {
+    fn full(pace: Pace, at: Instant) -> Self {
+        Self { left: pace.burst, at }
+    }
+
+    fn take(&mut self, now: Instant, Pace { burst, rate }: Pace) -> bool {
         let since = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + since * RATE).min(BURST);
+        self.left = (self.left + since * rate).min(burst);
         self.at = now;
         let is_there = self.left >= 1.0;
         if is_there {
@@ -89,15 +128,30 @@ impl Desk {
         lock(&self.books).remove(holder);
     }
 
+    /// What is known of the counters of `connection`, one of `holder`'s.
+    #[must_use]
+    pub fn hearing(&self, holder: &HolderKey, connection: u64) -> Hearing {
+        let book = lock(&self.books).get(holder).cloned();
+        book.map_or(Hearing::Silent, |book| lock(&book).ledger.hearing(connection))
+    }
+
     /// Whether a flush of the caller of `session` may be read.
     pub(super) fn admits(&self, session: &Session) -> Result<Option<Arc<Proxy>>, Refused> {
         // Whoever has no stream is told nothing by us: what it says of itself proves nothing, and is not kept.
-        // Nor is that of remote callers: several may come with one certificate, and whose counters these are is not known.
-        let of_process = session.holder().filter(|holder| matches!(holder, HolderKey::Process(_)));
-        let Some(proxy) = of_process.and_then(|holder| self.proxies.find(holder)) else { return Ok(None) };
+        let Some(proxy) = session.holder().and_then(|holder| self.proxies.find(holder)) else {
+            return Ok(None);
+        };
+        // Several may come with one certificate: what comes over one connection is not of what went over another.
+        let connection = match proxy.holder() {
+            HolderKey::Process(_) => 0,
+            HolderKey::Remote(_) if proxy.speaks_over(session.caller().connection) => {
+                session.caller().connection
+            }
+            HolderKey::Remote(_) => return Ok(None),
+        };
         let book = self.book(&proxy);
         let mut book = lock(&book);
-        if book.allowance.take(Instant::now()) { Ok(Some(proxy)) } else { Err(Refused::Rate) }
+        if book.flushes(connection, Instant::now()) { Ok(Some(proxy)) } else { Err(Refused::Rate) }
     }
 
     /// A flush of `proxy` came over the connection of `session`.
@@ -107,16 +161,20 @@ impl Desk {
         session: &Session,
         seen: Observation,
     ) -> Result<(), Refused> {
-        let book = self.book(proxy);
+        let (book, connection) = (self.book(proxy), session.caller().connection);
         {
-            let book = lock(&book);
-            if !proxy.is_touched() && book.ledger.has_statistics() && book.ledger.has_seen(&seen) {
+            let mut book = lock(&book);
+            let is_heard = book.ledger.hearing(connection) == Hearing::Joined;
+            if !proxy.is_touched() && is_heard && book.ledger.has_seen(connection, &seen) {
                 return Ok(()); // nine of ten: nothing happened
+            }
+            if !book.looks.take(Instant::now(), LOOKS) {
+                return Err(Refused::Rate); // the next flush says the same
             }
         }
         // A program that inherited the connection is another caller: its counters are not of these pushes.
         session.verify().map_err(|_| Refused::Session)?;
-        self.settle(proxy, &mut lock(&book), Some(seen));
+        self.settle(proxy, &mut lock(&book), Some((connection, seen)));
         Ok(())
     }
 
@@ -170,20 +228,33 @@ impl Desk {
         if let Some(book) = books.get(proxy.holder()) {
             return book.clone();
         }
-        let life = if proxy.is_new() { Life::Whole } else { Life::Unknown };
-        let ledger = Ledger::new(life, self.roster.names_of(proxy.holder()));
-        let allowance = Allowance { left: BURST, at: Instant::now() };
-        let book = Arc::new(Mutex::new(Book { ledger, kept: None, allowance, reported: None }));
+        let by = match proxy.holder() {
+            HolderKey::Process(_) if proxy.is_new() => By::Process(Life::Whole),
+            HolderKey::Process(_) => By::Process(Life::Unknown),
+            HolderKey::Remote(_) => By::Connection,
+        };
+        let ledger = Ledger::new(by, self.roster.names_of(proxy.holder()));
+        let now = Instant::now();
+        let book = Book {
+            ledger,
+            kept: None,
+            flushes: BTreeMap::new(),
+            all_flushes: Allowance::full(ALL_FLUSHES, now),
+            looks: Allowance::full(LOOKS, now),
+            reported: None,
+        };
+        let book = Arc::new(Mutex::new(book));
         books.insert(proxy.holder().clone(), book.clone());
         book
     }
 
-    fn settle(&self, proxy: &Arc<Proxy>, book: &mut Book, flush: Option<Observation>) {
-        let has_flush = flush.is_some();
+    fn settle(&self, proxy: &Arc<Proxy>, book: &mut Book, flush: Option<(u64, Observation)>) {
+        let flushed = flush.as_ref().map(|(connection, _)| *connection);
         let look = proxy.look();
         let settled = book.ledger.settle(&look, flush, self.clock.now());
-        if has_flush {
-            self.make_room(proxy, book);
+        book.retain(&look);
+        if let Some(connection) = flushed {
+            self.make_room(proxy, book, connection);
         }
         for (name, row) in &settled.changed {
             super::metrics::stands(row.standing);
@@ -221,8 +292,8 @@ impl Desk {
         });
     }
 
-    /// Finds room for what is kept of the flush, or keeps nothing.
-    fn make_room(&self, proxy: &Proxy, book: &mut Book) {
+    /// Finds room for what is kept of the flush over `connection`, or keeps nothing of it.
+    fn make_room(&self, proxy: &Proxy, book: &mut Book, connection: u64) {
         let bytes = book.ledger.bytes();
         if book.kept.as_ref().is_some_and(|place| place.bytes() == bytes) {
             return;
@@ -230,7 +301,12 @@ impl Desk {
         book.kept = None; // first given back
         book.kept = self.room.take(proxy.account().clone(), bytes);
         if book.kept.is_none() {
-            book.ledger.forget();
+            book.ledger.forget(connection);
+            let rest = book.ledger.bytes();
+            book.kept = if rest > 0 { self.room.take(proxy.account().clone(), rest) } else { None };
+        }
+        if book.kept.is_none() {
+            book.ledger.forget_all(); // others took what it had
         }
     }
 }

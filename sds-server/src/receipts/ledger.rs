@@ -7,10 +7,10 @@ use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{ContentHash, Version};
 use spiffe_bridge::roster::{Means, NameRow, Standing};
 
+use super::joined::{By, Hearing, Joined};
 use super::judge::Verdict;
 use super::observation::Observation;
 use super::remedy::{Course, Kind, Word, remedies};
-use super::tracker::{Life, Tracker};
 use crate::sds::{Look, Special, Told};
 
 /// A name that no stream of a connected client asks for any more is dropped after this: streams come back within
@@ -20,8 +20,8 @@ const DROPPED_AFTER: Duration = Duration::from_secs(60);
 /// The book of one client.
 #[derive(Debug)]
 pub struct Ledger {
-    tracker: Tracker,
-    /// Whether it ever flushed.
+    joined: Joined,
+    /// Whether it flushes, over each of its connections that matter.
     statistics: bool,
     rows: BTreeMap<Box<str>, NameRow>,
     /// Certificates whose last word was a refusal, and roots that were pushed meanwhile.
@@ -44,16 +44,15 @@ pub struct Settled {
 impl Ledger {
     /// Of a client of whom the roster knows `rows`.
     #[must_use]
-    pub fn new(life: Life, rows: Vec<(Box<str>, NameRow)>) -> Self {
+    pub fn new(by: By, rows: Vec<(Box<str>, NameRow)>) -> Self {
         let stood_refused = |(name, row): &&(Box<str>, NameRow)| {
             Kind::of(name) == Kind::Certificate
                 && matches!(row.standing, Standing::Refused | Standing::PossiblyApplied)
                 && !row.refusals.is_empty()
         };
         let frozen = rows.iter().filter(stood_refused).map(|(name, _)| name.clone()).collect();
-        let tracker = Tracker::new(life);
         Self {
-            tracker,
+            joined: Joined::new(by),
             statistics: false,
             rows: rows.into_iter().collect(),
             frozen,
@@ -79,21 +78,32 @@ impl Ledger {
         self.rows.keys().any(|name| Kind::of(name) == Kind::Certificate)
     }
 
-    /// Whether a flush says nothing new.
+    /// What is known of the counters of a connection.
     #[must_use]
-    pub fn has_seen(&self, now: &Observation) -> bool {
-        self.tracker.has_seen(now)
+    pub fn hearing(&self, connection: u64) -> Hearing {
+        self.joined.hearing(connection)
     }
 
-    /// Bytes that are kept of the last flush.
+    /// Whether a flush over `connection` says nothing new.
+    #[must_use]
+    pub fn has_seen(&self, connection: u64, now: &Observation) -> bool {
+        self.joined.has_seen(connection, now)
+    }
+
+    /// Bytes that are kept of last flushes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.tracker.bytes()
+        self.joined.bytes()
     }
 
-    /// Keeps nothing of the last flush.
-    pub fn forget(&mut self) {
-        self.tracker.forget();
+    /// Keeps nothing of the last flush over `connection`.
+    pub fn forget(&mut self, connection: u64) {
+        self.joined.forget(connection);
+    }
+
+    /// Keeps nothing of any flush.
+    pub fn forget_all(&mut self) {
+        self.joined.forget_all();
     }
 
     /// Whether it is to be looked at again though nothing happens.
@@ -102,11 +112,14 @@ impl Ledger {
         !self.unasked.is_empty()
     }
 
-    /// Takes in where the streams stand, and a flush that came meanwhile.
-    pub fn settle(&mut self, look: &Look, flush: Option<Observation>, now: Timestamp) -> Settled {
-        if let Some(flush) = flush {
-            self.statistics = true;
-            self.tracker.flushed(flush, &look.told);
+    /// Takes in where the streams stand, and a flush that came meanwhile, with the connection that it came over.
+    pub fn settle(&mut self, look: &Look, flush: Option<(u64, Observation)>, now: Timestamp) -> Settled {
+        self.joined.retain(look);
+        if let Some((connection, flush)) = flush {
+            self.joined.flushed(connection, flush, look);
+        }
+        if !look.told.is_empty() {
+            self.statistics = self.joined.hears_all(&look.told);
         }
         let mut settled = Settled::default();
         let mut courses = Vec::new();
@@ -160,7 +173,7 @@ impl Ledger {
             () if words().all(|word| word == Word::Taken) => Word::Taken,
             () => Word::Awaited,
         };
-        let known = self.tracker.known(name, sent);
+        let known = self.joined.known(name, sent, of_name);
         let by_claim = of_name.iter().all(|told| told.is_claim);
         let (standing, means) = match (word, known.map(|known| known.verdict)) {
             (Word::Awaited, _) => (Standing::Sent, Means::Sending),

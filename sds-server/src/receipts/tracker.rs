@@ -104,7 +104,9 @@ impl Tracker {
             // What its streams were sent before they ended is not known: nothing can be counted over it.
             self.base = None;
         }
-        if told.iter().any(|told| told.is_claim) && self.base.as_ref().is_some_and(|base| base.is_beginning) {
+        if told.iter().any(|told| told.is_claim || told.has_past)
+            && self.base.as_ref().is_some_and(|base| base.is_beginning)
+        {
             self.base = None; // it holds something from before
         }
         if !is_settled(self.base.as_ref(), &now, told) {

@@ -21,6 +21,7 @@ pub fn decode(message: Bytes) -> Result<Request, Refusal> {
         type_url: message.type_url,
         nonce: message.response_nonce,
         error: message.error_detail.map(|status| Reason::scrub(status.code, &status.message)),
+        holds: !message.initial_resource_versions.is_empty(),
         names: Names::Change {
             subscribe: message.resource_names_subscribe,
             unsubscribe: message.resource_names_unsubscribe,

@@ -12,9 +12,9 @@ use spiffe_bridge::identity::{ContentHash, Version, WorkloadUpdate};
 use spiffe_bridge::node::{Account, Session};
 use spiffe_bridge::roster::{HolderKey, Refusal, Roster};
 
+use super::look::{Lines, Look, Special, Told};
 use super::nack::Reason;
 use super::secret::Resource;
-use super::slot::Slot;
 use super::status::LiveStream;
 use super::subscription::Subscription;
 
@@ -65,61 +65,6 @@ struct Mark {
     held_back: Option<Version>,
 }
 
-/// Where a name of one stream stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// The stream.
-    pub stream: u64,
-    /// As the client spells it.
-    pub name: Box<str>,
-    /// Secrets sent on this stream under the name.
-    pub sends: u32,
-    /// Those acknowledged.
-    pub acks: u32,
-    /// Those refused.
-    pub nacks: u32,
-    /// What was sent last, or what the client said that it holds.
-    pub sent: Version,
-    /// When.
-    pub sent_at: Timestamp,
-    /// Whether `sent` was claimed by the client, and not sent.
-    pub is_claim: bool,
-    /// The client's word on `sent`, and when it came; `None` if there is none yet.
-    pub answer: Option<(Result<(), Reason>, Timestamp)>,
-    /// What was acknowledged last.
-    pub acked: Option<Version>,
-}
-
-/// What is special about a name.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Special {
-    /// What was refused, oldest first.
-    pub refused: Vec<Refusal>,
-    /// The content that goes out in other bytes, and in which.
-    pub dress: Option<(ContentHash, u32)>,
-    /// The bytes that it went out in, and the content that they are of.
-    pub worn: Option<(ContentHash, Version)>,
-    /// The content that would go out, had it not been refused.
-    pub held_back: Option<Version>,
-}
-
-/// Where a client stands.
-#[derive(Debug)]
-pub struct Look {
-    /// Open streams.
-    pub streams: usize,
-    /// What the client may have, as its streams saw it last.
-    pub update: Option<Arc<WorkloadUpdate>>,
-    /// Of open streams, by name and stream.
-    pub told: Vec<Told>,
-    /// Of streams that ended since the last look, by name.
-    pub left: Vec<Told>,
-    /// Names fetched without a stream since the last look.
-    pub fetched: Vec<(Box<str>, Version, Timestamp)>,
-    /// By name.
-    pub special: BTreeMap<Box<str>, Special>,
-}
-
 impl Proxy {
     /// Who it is.
     #[must_use]
@@ -139,6 +84,12 @@ impl Proxy {
         self.is_new
     }
 
+    /// Whether one of its streams is of `connection`.
+    #[must_use]
+    pub fn speaks_over(&self, connection: u64) -> bool {
+        self.live().iter().any(|stream| stream.caller.connection == connection)
+    }
+
     /// Whether something changed since the last look.
     #[must_use]
     pub fn is_touched(&self) -> bool {
@@ -153,9 +104,11 @@ impl Proxy {
         let Left { told: mut left, mut update } = std::mem::take(&mut *lock(&self.left));
         let mut told: Vec<Told> = Vec::with_capacity(streams.len());
         for stream in &streams {
-            let engine = stream.engine();
+            let (engine, connection) = (stream.engine(), stream.caller.connection);
             update = engine.seen().or(update);
-            told.extend(engine.slots().iter().filter_map(|slot| Told::of(stream.id, slot)));
+            told.extend(
+                engine.slots().iter().filter_map(|slot| Told::of((stream.id, connection), &engine, slot)),
+            );
         }
         told.sort_unstable_by(|a, b| (&a.name, a.stream).cmp(&(&b.name, b.stream)));
         left.retain(|left| told.binary_search_by(|told| told.name.cmp(&left.name)).is_err());
@@ -163,11 +116,15 @@ impl Proxy {
         let fetched = std::mem::take(&mut *lock(&self.fetched));
         let fetched = fetched.into_iter().map(|(name, (version, at))| (name, version, at)).collect();
         let special = if self.is_marked.load(Ordering::Acquire) {
-            lock(&self.marks).iter().map(|(name, mark)| (name.clone(), Special::of(mark))).collect()
+            lock(&self.marks).iter().map(|(name, mark)| (name.clone(), mark.into())).collect()
         } else {
             BTreeMap::new()
         };
-        Look { streams: streams.len(), update, told, left, fetched, special }
+        let lines = match self.holder {
+            HolderKey::Process(_) => Lines::default(),
+            HolderKey::Remote(_) => Lines::of(streams.iter().map(|s| (s.caller.connection, s.engine()))),
+        };
+        Look { streams: streams.len(), update, told, left, fetched, special, lines }
     }
 
     /// From now on the content of `version` goes to this client under `name` in the bytes number `times`.
@@ -235,10 +192,10 @@ impl Proxy {
     }
 
     /// One of its streams ended, and stood so.
-    pub(super) fn left(&self, stream: u64, engine: &Subscription) {
+    pub(super) fn left(&self, stream: u64, connection: u64, engine: &Subscription) {
         let mut left = lock(&self.left);
         left.update = engine.seen().or(left.update.take());
-        for told in engine.slots().iter().filter_map(|slot| Told::of(stream, slot)) {
+        for told in engine.slots().iter().filter_map(|slot| Told::of((stream, connection), engine, slot)) {
             left.told.retain(|of| of.name != told.name);
             if left.told.len() < LEFT {
                 left.told.push(told);
@@ -269,33 +226,9 @@ impl Proxy {
     }
 }
 
-impl Special {
-    fn of(mark: &Mark) -> Self {
+impl From<&Mark> for Special {
+    fn from(mark: &Mark) -> Self {
         Self { refused: mark.refused.clone(), dress: mark.dress, worn: mark.worn, held_back: mark.held_back }
-    }
-}
-
-impl Told {
-    fn of(stream: u64, slot: &Slot) -> Option<Self> {
-        let sent = slot.sent.as_ref()?;
-        let nacked = slot.nacked.as_deref().filter(|nacked| nacked.version == sent.version);
-        let acked = slot.acked.as_ref().filter(|acked| acked.version == sent.version);
-        Some(Self {
-            stream,
-            name: slot.name.clone(),
-            sends: slot.sends,
-            acks: slot.acks,
-            nacks: slot.nacks,
-            sent: sent.version,
-            sent_at: sent.at,
-            is_claim: sent.nonce == 0,
-            answer: match (nacked, acked) {
-                (Some(nacked), _) => Some((Err(nacked.reason), nacked.at)),
-                (None, Some(acked)) => Some((Ok(()), acked.at)),
-                (None, None) => None,
-            },
-            acked: slot.acked.as_ref().map(|acked| acked.version),
-        })
     }
 }
 

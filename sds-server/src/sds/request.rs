@@ -55,6 +55,9 @@ pub struct Request {
     pub nonce: String,
     /// `error_detail`: its presence, and nothing else, makes a NACK. XD-05.
     pub error: Option<nack::Reason>,
+    /// Whether it says that it holds something from an earlier stream: believed of what it weakens, and only a hint
+    /// else (XD-22).
+    pub holds: bool,
     /// Which names it wants.
     pub names: Names,
 }

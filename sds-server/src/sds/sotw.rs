@@ -10,7 +10,7 @@ use super::secret::TYPE_URL;
 use super::subscription::Response;
 use super::wire::{CONTENT_FIELD, DiscoveryRequest, Node, Status, put_len, put_str};
 
-/// Reads a request. Its `version_info` is only a hint (XD-22), and not read.
+/// Reads a request. Its `version_info` is only a hint (XD-22): that there is one, and not which.
 ///
 /// # Errors
 /// [`Refusal::Undecodable`]; what did not fit is not repeated.
@@ -21,6 +21,7 @@ pub fn decode(message: Bytes) -> Result<Request, Refusal> {
         type_url: message.type_url,
         nonce: message.response_nonce,
         error: message.error_detail.map(|status| Reason::scrub(status.code, &status.message)),
+        holds: !message.version_info.is_empty(),
         names: Names::All(message.resource_names),
     })
 }
@@ -35,7 +36,7 @@ pub fn encode_request(request: &Request) -> Vec<u8> {
         Names::Change { subscribe, .. } => subscribe.clone(),
     };
     DiscoveryRequest {
-        version_info: String::new(),
+        version_info: if request.holds { "held" } else { "" }.to_owned(),
         node,
         resource_names,
         type_url: request.type_url.clone(),

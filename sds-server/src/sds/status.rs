@@ -40,6 +40,9 @@ pub struct StreamStatus {
     pub holder: Option<String>,
     /// Whether the caller tells its counters: else nothing of it is ever proved.
     pub statistics: bool,
+    /// Why what it tells of itself is not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistics_unused: Option<&'static str>,
     /// How it speaks.
     pub protocol: Protocol,
     /// What it says of itself: node id.
@@ -241,6 +244,7 @@ impl LiveStream {
             certificate,
             holder: self.session.holder().map(ToString::to_string),
             statistics: false,
+            statistics_unused: None,
             protocol: engine.protocol(),
             node: engine.node().map(|node| node.id.to_string()),
             cluster: engine.node().map(|node| node.cluster.to_string()),
@@ -253,7 +257,7 @@ impl LiveStream {
 impl Drop for LiveStream {
     fn drop(&mut self) {
         if let Some(proxy) = &self.proxy {
-            proxy.left(self.id, &self.engine());
+            proxy.left(self.id, self.caller.connection, &self.engine());
             proxy.touch(); // it may have been the last
         }
         let mut live = self.registry.live();

@@ -57,6 +57,8 @@ pub struct Subscription {
     issued: u64,
     node: Option<Box<Node>>,
     heard_first: bool,
+    /// Whether the client said that it held something when the stream began.
+    has_past: bool,
     /// Delta: `*` was subscribed. It brings nothing (XD-15), but changes what an unsubscription is due (XD-16).
     wildcard: bool,
     /// Sorted by name.
@@ -84,6 +86,7 @@ impl Subscription {
             issued: 0,
             node: None,
             heard_first: false,
+            has_past: false,
             wildcard: false,
             slots: Vec::new(),
             unheld: Vec::new(),
@@ -126,6 +129,7 @@ impl Subscription {
             return Ok(Heard::OtherType);
         }
         let first = !std::mem::replace(&mut self.heard_first, true);
+        self.has_past |= first && request.holds;
         let heard = self.settle_answer(&request.nonce, request.error, now);
         match request.names {
             // On the first request nothing newer can be on its way, so its names count even beside the nonce of
@@ -253,6 +257,11 @@ impl Subscription {
     #[must_use]
     pub fn held(&self) -> u64 {
         self.held
+    }
+
+    /// Whether the client held something when the stream began.
+    pub(super) fn has_past(&self) -> bool {
+        self.has_past
     }
 
     /// What the caller may have, as it was last compared with what the client was sent.

@@ -118,7 +118,14 @@ fn strings(names: &[&str]) -> Vec<String> {
 }
 
 fn request(names: Names) -> Request {
-    Request { node: None, type_url: SECRET.to_owned(), nonce: String::new(), error: None, names }
+    Request {
+        node: None,
+        type_url: SECRET.to_owned(),
+        nonce: String::new(),
+        error: None,
+        holds: false,
+        names,
+    }
 }
 
 /// SotW: all of these.

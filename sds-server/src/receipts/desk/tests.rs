@@ -6,7 +6,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use spiffe_bridge::attest::ProcessKey;
 use spiffe_bridge::identity::Version;
-use spiffe_bridge::node::{Caller, SessionState, Sessions};
+use spiffe_bridge::node::{Caller, Origin, SessionState, Sessions};
 use spiffe_bridge::roster::{self, Config};
 use spiffe_bridge::store;
 use tower::ServiceExt as _;
@@ -37,6 +37,15 @@ fn caller(holder: HolderKey) -> (Sessions, Session) {
     (sessions, session)
 }
 
+/// A caller with the certificate that all of these show, over another connection.
+fn remote(connection: u64) -> (Sessions, Session) {
+    let name: Arc<str> = "proxy".into();
+    let origin = Origin::Remote { address: ([127, 0, 0, 1], 1).into(), name: name.clone() };
+    let (sessions, session) = Session::channel(Caller { connection, origin });
+    sessions.held_by(HolderKey::Remote(name));
+    (sessions, session)
+}
+
 fn process(pid: u32) -> HolderKey {
     HolderKey::Process(ProcessKey::of_pid(pid).unwrap())
 }
@@ -52,6 +61,7 @@ async fn asks(office: &Office, session: &Session) -> impl Sized + use<> {
         type_url: String::new(),
         nonce: String::new(),
         error: None,
+        holds: false,
         names: request::Names::All(vec!["ROOTCA".into()]),
     };
     let message = sotw::encode_request(&ask);
@@ -85,10 +95,10 @@ async fn who_has_no_stream_is_heard_and_not_kept() {
     let (_sessions, session) = caller(own());
     assert!(matches!(office.desk.admits(&session), Ok(None)));
     let (_, unknown) = Session::channel(Caller::local(1, 1, 1, 1));
-    // Several proxies may come with one certificate: their counters are not told apart.
-    let (_remote, remote) = caller(HolderKey::Remote("proxy".into()));
-    let _stream = asks(&office, &remote).await;
-    assert!(matches!(office.desk.admits(&remote), Ok(None)));
+    // Several proxies may come with one certificate: each is heard over the connection of its own streams.
+    let ((_one, one), (_other, other)) = (remote(1), remote(2));
+    let _stream = asks(&office, &one).await;
+    assert!(matches!(office.desk.admits(&other), Ok(None)));
     assert!(matches!(office.desk.admits(&unknown), Ok(None)));
     assert!(lock(&office.desk.books).is_empty());
 }
@@ -102,6 +112,15 @@ async fn who_flushes_too_often_is_refused_and_others_are_not() {
     assert!((20..100).contains(&admitted), "{admitted}");
     assert_eq!(office.desk.admits(&one).unwrap_err(), Refused::Rate);
     assert!(office.desk.admits(&other).is_ok());
+}
+
+#[tokio::test]
+async fn proxies_with_one_certificate_have_a_pace_each() {
+    let office = office().await;
+    let ((_a, one), (_b, other)) = (remote(1), remote(2));
+    let _streams = (asks(&office, &one).await, asks(&office, &other).await);
+    while office.desk.admits(&one).is_ok() {}
+    assert!(matches!(office.desk.admits(&other), Ok(Some(_))));
 }
 
 #[tokio::test]
@@ -128,6 +147,8 @@ async fn who_finds_no_room_for_its_flush_has_nothing_kept() {
     let at = Timestamp::default();
     let roots = Told {
         stream: 1,
+        connection: 1,
+        has_past: false,
         name: "ROOTCA".into(),
         sends: 1,
         acks: 1,
@@ -143,10 +164,10 @@ async fn who_finds_no_room_for_its_flush_has_nothing_kept() {
     seen.secrets.values_mut().for_each(|s| s.version = Some(xxh64(version.to_string().as_bytes())));
     for (room, is_kept) in [(10_000, true), (10, false)] {
         office.desk.room = Room::new(room);
-        book.ledger.settle(&look, Some(seen.clone()), at);
+        book.ledger.settle(&look, Some((1, seen.clone())), at);
         assert!(book.ledger.bytes() > 0);
         book.kept = None;
-        office.desk.make_room(&proxy, &mut book);
+        office.desk.make_room(&proxy, &mut book, 1);
         assert_eq!((book.ledger.bytes() > 0, book.kept.is_some()), (is_kept, is_kept));
     }
 }

@@ -2,7 +2,9 @@ use spiffe_bridge::identity::Revision;
 
 use super::*;
 use crate::receipts::observation::{Owner, Secret};
+use crate::receipts::tracker::Life;
 use crate::receipts::xxh64::xxh64;
+use crate::sds::Lines;
 use crate::sds::nack::Reason;
 
 fn version(n: u64) -> Version {
@@ -17,6 +19,8 @@ fn told(name: &str, n: u64, answer: Option<Result<(), Reason>>) -> Told {
     let is_taken = matches!(answer, Some(Ok(())));
     Told {
         stream: 1,
+        connection: 1,
+        has_past: false,
         name: name.into(),
         sends: 1,
         acks: u32::from(is_taken),
@@ -31,7 +35,7 @@ fn told(name: &str, n: u64, answer: Option<Result<(), Reason>>) -> Told {
 
 fn look(told: Vec<Told>) -> Look {
     let (left, fetched, special) = (Vec::new(), Vec::new(), BTreeMap::new());
-    Look { streams: 1, update: None, told, left, fetched, special }
+    Look { streams: 1, update: None, told, left, fetched, special, lines: Lines::default() }
 }
 
 const ACK: Option<Result<(), Reason>> = Some(Ok(()));
@@ -46,7 +50,7 @@ fn standings(settled: &Settled) -> Vec<(&str, Standing, Means)> {
 
 #[test]
 fn answers_alone_never_prove_and_what_stands_is_said_once() {
-    let mut ledger = Ledger::new(Life::Whole, Vec::new());
+    let mut ledger = Ledger::new(By::Process(Life::Whole), Vec::new());
     let rows = [("ROOTCA", 1, ACK), ("default", 2, None), ("peers", 3, nack())];
     let look = look(rows.into_iter().map(|(name, n, answer)| told(name, n, answer)).collect());
     let settled = ledger.settle(&look, None, at(3));
@@ -62,7 +66,7 @@ fn answers_alone_never_prove_and_what_stands_is_said_once() {
 
 #[test]
 fn the_weakest_of_several_streams_speaks_for_a_name() {
-    let mut ledger = Ledger::new(Life::Whole, Vec::new());
+    let mut ledger = Ledger::new(By::Process(Life::Whole), Vec::new());
     let other = Told { stream: 2, ..told("ROOTCA", 2, None) };
     let settled = ledger.settle(&look(vec![told("ROOTCA", 2, ACK), other]), None, at(3));
     assert_eq!(standings(&settled), [("ROOTCA", Standing::Sent, Means::Sending)]);
@@ -86,16 +90,16 @@ fn flush(roots: u64, web: u64, updates: u64) -> Observation {
 
 #[test]
 fn the_first_change_of_roots_after_a_restart_is_proved_by_other_bytes() {
-    let mut ledger = Ledger::new(Life::Unknown, Vec::new());
+    let mut ledger = Ledger::new(By::Process(Life::Unknown), Vec::new());
     let mut streams = look(vec![told("ROOTCA", 1, ACK), told("default", 1, ACK)]);
-    ledger.settle(&streams, Some(flush(1, 1, 10)), at(3));
+    ledger.settle(&streams, Some((1, flush(1, 1, 10))), at(3));
     let push = |streams: &mut Look, version: Version| {
         let roots = &mut streams.told[0];
         (roots.sends, roots.acks, roots.sent, roots.acked) =
             (roots.sends + 1, roots.acks + 1, version, Some(version));
     };
     push(&mut streams, version(2));
-    let settled = ledger.settle(&streams, Some(flush(2, 1, 11)), at(4));
+    let settled = ledger.settle(&streams, Some((1, flush(2, 1, 11))), at(4));
     assert_eq!(standings(&settled), [("ROOTCA", Standing::PossiblyApplied, Means::Statistics)]);
     assert_eq!(settled.redress, [("ROOTCA".into(), version(2).hash, 1)]);
     // It goes out as version 102, which wears the content of version 2.
@@ -103,7 +107,7 @@ fn the_first_change_of_roots_after_a_restart_is_proved_by_other_bytes() {
     let worn = Some((version(102).hash, version(2)));
     let dress = Some((version(2).hash, 1));
     streams.special.insert("ROOTCA".into(), Special { worn, dress, ..Special::default() });
-    let settled = ledger.settle(&streams, Some(flush(102, 1, 12)), at(5));
+    let settled = ledger.settle(&streams, Some((1, flush(102, 1, 12))), at(5));
     assert_eq!(standings(&settled), [("ROOTCA", Standing::ProvedApplied, Means::Statistics)]);
     assert_eq!((settled.changed[0].1.version, settled.changed[0].1.dress), (version(2), 1), "by its content");
     assert!(settled.redress.is_empty());
@@ -111,7 +115,7 @@ fn the_first_change_of_roots_after_a_restart_is_proved_by_other_bytes() {
 
 #[test]
 fn roots_that_were_refused_beside_a_certificate_come_again_when_it_is_replaced() {
-    let mut ledger = Ledger::new(Life::Whole, Vec::new());
+    let mut ledger = Ledger::new(By::Process(Life::Whole), Vec::new());
     let settle = |ledger: &mut Ledger, roots, web_version, web| {
         let look = look(vec![told("ROOTCA", 2, roots), told("default", web_version, web)]);
         ledger.settle(&look, None, at(3)).redress
@@ -127,7 +131,7 @@ fn roots_that_were_refused_beside_a_certificate_come_again_when_it_is_replaced()
 fn what_is_held_back_for_a_refusal_of_an_earlier_run_comes_again_too() {
     let refused =
         NameRow { standing: Standing::Refused, refusals: vec![refusal()], ..fetched(version(1), at(1)) };
-    let mut ledger = Ledger::new(Life::Unknown, vec![("default".into(), refused)]);
+    let mut ledger = Ledger::new(By::Process(Life::Unknown), vec![("default".into(), refused)]);
     let mut streams = look(vec![told("default", 2, ACK)]);
     streams.special.insert("ROOTCA".into(), Special { held_back: Some(version(7)), ..Special::default() });
     assert_eq!(ledger.settle(&streams, None, at(3)).redress, [("ROOTCA".into(), version(7).hash, 1)]);
@@ -139,7 +143,7 @@ fn refusal() -> spiffe_bridge::roster::Refusal {
 
 #[test]
 fn a_name_that_nobody_asks_for_any_more_is_dropped_unless_the_client_is_away() {
-    let mut ledger = Ledger::new(Life::Whole, Vec::new());
+    let mut ledger = Ledger::new(By::Process(Life::Whole), Vec::new());
     ledger.settle(&look(vec![told("ROOTCA", 1, ACK), told("default", 1, ACK)]), None, at(10));
     let away = Look { streams: 0, ..look(Vec::new()) };
     ledger.settle(&away, None, at(20));
@@ -154,7 +158,7 @@ fn a_name_that_nobody_asks_for_any_more_is_dropped_unless_the_client_is_away() {
 
 #[test]
 fn what_a_stream_said_before_it_ended_counts() {
-    let mut ledger = Ledger::new(Life::Whole, Vec::new());
+    let mut ledger = Ledger::new(By::Process(Life::Whole), Vec::new());
     let left = Look { streams: 0, left: vec![told("default", 1, ACK)], ..look(Vec::new()) };
     assert_eq!(
         standings(&ledger.settle(&left, None, at(3))),

@@ -44,6 +44,8 @@ impl Stream {
         let (sent_at, name) = (Timestamp::default(), name.into());
         let told = Told {
             stream,
+            connection: 1,
+            has_past: false,
             name,
             sends: 1,
             acks: 0,

@@ -1,53 +1,13 @@
-//! What real Envoys' statistics prove of the secrets that they were sent.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+//! What the statistics of Envoys of this node prove.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use envoy_configs::Api;
+use integration::http;
 use integration::mesh::{Mesh, Plan};
-use integration::server::{Options, Server};
-use integration::{http, poll, sds};
-use prost::Message as _;
-use sds_server::receipts::otlp::{CUMULATIVE, Export, Gauge, Metric, Point, Resource, Scope, Sum};
+use integration::server::Options;
+use integration::{poll, sds};
 use serde_json::Value;
-use tower::{Service as _, ServiceExt as _};
 
-const SOON: Duration = Duration::from_secs(30);
-
-/// The value of a metric of the server, all its labels together.
-async fn metric(server: &Server, name: &str) -> f64 {
-    let answer = http::get_unix(&server.data().join("admin.sock"), "/metrics").await.unwrap();
-    let text = String::from_utf8(answer.body().to_vec()).unwrap();
-    let of = |line: &str| line.split(['{', ' ']).next() == Some(name);
-    text.lines()
-        .filter(|line| of(line))
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-        .sum()
-}
-
-/// Where each name of each client stands, as `countersign streams` tells: node, name, state.
-fn states(server: &Server) -> Vec<(String, String, String)> {
-    let ran = server.cli(&["streams", "-o", "json"]).unwrap();
-    let streams: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let of = |stream: &Value| -> Vec<_> {
-        let names = stream["names"].as_array().unwrap().iter();
-        names.map(|name| (text(&stream["node"]), text(&name["name"]), text(&name["state"]))).collect()
-    };
-    let mut states: Vec<_> = streams.iter().flat_map(of).collect();
-    states.sort();
-    states
-}
-
-fn missing(server: &Server, args: &[&str]) -> (Option<i32>, Value) {
-    let ran = server.cli(&[&["streams", "-o", "json", "--not-holding"], args].concat()).unwrap();
-    (ran.status.code(), serde_json::from_slice(&ran.stdout).unwrap())
-}
-
-fn whys(holders: &Value) -> Vec<&str> {
-    holders["missing"].as_array().unwrap().iter().map(|missing| missing["why"].as_str().unwrap()).collect()
-}
+use super::asked::{SOON, boast, metric, missing, states, version, whys, without_sink};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_shipped_bootstraps_use_is_proved_and_stays_so_over_renewals() {
@@ -101,13 +61,6 @@ async fn proved_over_renewals(api: Api, change: fn(String) -> String) {
     assert_eq!(metric(&mesh.server, "countersign_sds_refused_total").await, 0.0);
 }
 
-/// A bootstrap that tells nobody its counters.
-fn without_sink(text: String) -> String {
-    let (before, after) = text.split_once("stats_sinks:").unwrap();
-    let rest = after.split_once("\nstatic_resources:").unwrap().1;
-    format!("{before}static_resources:{rest}")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_without_the_sink_is_acknowledged_only() {
     let mesh = Mesh::start(&Plan { change: without_sink, ..Plan::default() }).await.unwrap();
@@ -159,23 +112,6 @@ async fn nothing_is_proved_after_a_restart_until_pushes_prove_it() {
     assert!(whys(&missing(&mesh.server, &["ROOTCA"]).1).contains(&"unaccounted"));
 }
 
-/// A flush that says of `name` what it would say if `version` were in use.
-fn boast(name: &str, version: &str, updates: i64) -> Export {
-    let point = |integer: u64| vec![Point { integer: Some(integer.cast_signed()) }];
-    let gauge = |name: String, value| Metric { name, gauge: Some(Gauge { points: point(value) }), sum: None };
-    let listener = "listener.127.0.0.1_1";
-    let metrics = vec![
-        gauge(format!("sds.{name}.version"), sds_server::receipts::xxh64::xxh64(version.as_bytes())),
-        gauge(format!("{listener}.ssl.certificate.{name}.expiration_unix_time_seconds"), 1),
-        Metric {
-            name: format!("{listener}.server_ssl_socket_factory.ssl_context_update_by_sds"),
-            gauge: None,
-            sum: Some(Sum { points: vec![Point { integer: Some(updates) }], temporality: CUMULATIVE }),
-        },
-    ];
-    Export { resources: vec![Resource { scopes: vec![Scope { metrics }] }] }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn statistics_in_anothers_name_prove_nothing_of_it() {
     let mesh = Mesh::start(&Plan { change: without_sink, ..Plan::default() }).await.unwrap();
@@ -190,24 +126,10 @@ async fn statistics_in_anothers_name_prove_nothing_of_it() {
     })
     .await
     .unwrap();
-    let version = String::from_utf8(mesh.server.cli(&["bundle", "-o", "json"]).unwrap().stdout).unwrap();
-    let version = serde_json::from_str::<Value>(&version).unwrap()["version"].as_str().unwrap().to_owned();
+    let version = version(&mesh.server);
 
     let mut channel = sds::connect(&mesh.server.socket()).await.unwrap();
-    for updates in 1..=5 {
-        let message = boast("ROOTCA", &version, updates).encode_to_vec();
-        let head = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat();
-        let request = ::http::Request::post(
-            "http://sds/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-        )
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(tonic::body::Body::new(http_body_util::Full::new(Bytes::from(head))))
-        .unwrap();
-        let answer = channel.ready().await.unwrap().call(request).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert!(answer.headers().get("grpc-status").is_none_or(|status| status == "0"), "{answer:?}");
-    }
+    boast(&mut channel, "ROOTCA", &version).await;
     let (status, holders) = missing(&mesh.server, &["ROOTCA"]);
     assert_eq!(status, Some(1));
     let of_api = |holders: &Value| {
