@@ -108,13 +108,8 @@ where
                 log: log.clone(),
             };
             let held = (permit, Open::local());
-            connections.spawn(
-                async move {
-                    connection.run(Mended::new(stream), work).await;
-                    drop(held);
-                }
-                .instrument(span),
-            );
+            let served = span.in_scope(|| connection.run(Mended::new(stream), work, held));
+            connections.spawn(served.instrument(span));
         }
         drop(listener); // from here on a successor may bind
         while connections.join_next().await.is_some() {}

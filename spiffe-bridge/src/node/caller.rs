@@ -73,7 +73,8 @@ impl CallerTask {
         let mut tokens = Tokens::default();
         let mut before = None::<Arc<Attestation>>;
         loop {
-            let (attestation, mut view) = match self.attest(needs, before.as_deref()).await {
+            // Boxed: it is made once or twice, and what comes after lasts.
+            let (attestation, mut view) = match Box::pin(self.attest(needs, before.as_deref())).await {
                 Ok(attested) => attested,
                 Err(reason) => return reason,
             };

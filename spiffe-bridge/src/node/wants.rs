@@ -105,7 +105,11 @@ impl Tokens {
         node: &Node,
     ) -> Arc<WorkloadUpdate> {
         let wanted = wants.current();
-        self.follow(&update, &wanted, node).await;
+        if wanted.is_empty() && self.followed.is_empty() {
+            return update;
+        }
+        // Boxed: few want any.
+        Box::pin(self.follow(&update, &wanted, node)).await;
         if wanted.is_empty() {
             return update;
         }

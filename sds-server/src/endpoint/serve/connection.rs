@@ -39,50 +39,59 @@ where
     B: http_body::Body<Data: Buf + Send> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Serves `stream`; `work` runs beside it, on a task of its own so that it cannot hold up the bytes.
-    pub(super) async fn run<T>(self, stream: T, work: impl Future<Output = ()> + Send + 'static)
+    /// Serves `stream`; `work` runs beside it, on a task of its own so that it cannot hold up the bytes. `held` is dropped
+    /// at the end.
+    // No async fn: what that is given it keeps twice, and ten thousand connections have the room for it.
+    pub(super) fn run<T>(
+        self,
+        stream: T,
+        work: impl Future<Output = ()> + Send + 'static,
+        held: impl Send,
+    ) -> impl Future<Output = ()> + Send
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let Self { session, service, http2, first_request, drain, log } = self;
-        let _work = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+        let work = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
         let caller = session.caller().clone();
         let mut state = session.state();
         let mut served = Http2::new(stream, &http2, session, service);
-
         let mut expects = Expects::FirstRequest(Instant::now() + first_request);
         let mut is_draining = false;
-        loop {
-            tokio::select! {
-                event = served.next() => match event {
-                    Ok(Event::FirstRequest) if matches!(expects, Expects::FirstRequest(_)) => {
-                        expects = Expects::Requests;
+        async move {
+            loop {
+                tokio::select! {
+                    event = served.next() => match event {
+                        Ok(Event::FirstRequest) if matches!(expects, Expects::FirstRequest(_)) => {
+                            expects = Expects::Requests;
+                        }
+                        Ok(Event::FirstRequest) => {} // its session ended before
+                        Ok(Event::Gone) => break,
+                        Err(error) => {
+                            // The peer's doing, and mostly a process that exits: nothing to act on.
+                            let cause = std::error::Error::source(&error).map(tracing::field::display);
+                            tracing::debug!(%error, cause, "connection ended");
+                            break;
+                        }
+                    },
+                    () = expects.overdue() => {
+                        if matches!(expects, Expects::FirstRequest(_)) {
+                            log.refused(Refused::Silent, &caller.origin);
+                        }
+                        break;
                     }
-                    Ok(Event::FirstRequest) => {} // its session ended before
-                    Ok(Event::Gone) => return,
-                    Err(error) => {
-                        // The peer's doing, and mostly a process that exits: nothing to act on.
-                        let cause = std::error::Error::source(&error).map(tracing::field::display);
-                        tracing::debug!(%error, cause, "connection ended");
-                        return;
+                    () = drain.forced() => break,
+                    () = drain.begun(), if !is_draining => {
+                        is_draining = true;
+                        served.close(); // open streams go on until forced
                     }
-                },
-                () = expects.overdue() => {
-                    if matches!(expects, Expects::FirstRequest(_)) {
-                        log.refused(Refused::Silent, &caller.origin);
+                    () = ended(&mut state), if !matches!(expects, Expects::End(_)) => {
+                        expects = Expects::End(Instant::now() + FAREWELL);
+                        served.close(); // its streams tell why
                     }
-                    return;
-                }
-                () = drain.forced() => return,
-                () = drain.begun(), if !is_draining => {
-                    is_draining = true;
-                    served.close(); // open streams go on until forced
-                }
-                () = ended(&mut state), if !matches!(expects, Expects::End(_)) => {
-                    expects = Expects::End(Instant::now() + FAREWELL);
-                    served.close(); // its streams tell why
                 }
             }
+            drop((work, held));
         }
     }
 }

@@ -72,7 +72,13 @@ impl<E: Future<Output = ()> + Unpin> Exchanges<E> {
         let seated = Some(Seated { exchange, seat, waker });
         match self.seats.get_mut(at) {
             Some(place) => *place = seated,
-            None => self.seats.push(seated),
+            None => {
+                // Most connections have one or two, and ten thousand of them the room for it.
+                if at == self.seats.capacity() {
+                    self.seats.reserve_exact(at.max(1));
+                }
+                self.seats.push(seated);
+            }
         }
         self.due.push_back(at);
     }

@@ -175,9 +175,11 @@ where
         let refused = |error: &dyn std::error::Error| {
             self.log.refused(D::KIND.refused(), format_args!("{origin}, {}", with_cause(error)));
         };
+        // Boxed: the connection lasts, and needs no room for its handshake.
+        let shaking = Box::pin(tokio::time::timeout(self.patience.time, terms.shake(stream)));
         let shaken = tokio::select! {
             () = self.drain.begun() => return, // nothing was promised yet
-            shaken = tokio::time::timeout(self.patience.time, terms.shake(stream)) => shaken,
+            shaken = shaking => shaken,
         };
         drop(place);
         let stream = match shaken {
@@ -198,8 +200,6 @@ where
             drain: self.drain.clone(),
             log: self.log.clone(),
         };
-        let open = D::KIND.open();
-        connection.run(Mended::new(stream), work).await;
-        drop((open, permit));
+        connection.run(Mended::new(stream), work, (D::KIND.open(), permit)).await;
     }
 }

@@ -7,6 +7,7 @@
 //! A writer may say another pid than its own only with CAP_SYS_ADMIN over its PID namespace.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Witnessed {
         Ok(Self { stream, pid: peer.pid, uid: peer.uid, log })
     }
 
-    fn take(&self, into: &mut [u8]) -> io::Result<usize> {
+    fn take(&self, into: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
         let (count, writer) = receive(self.stream.as_raw_fd(), into)?;
         // The end of the stream has no writer.
         if count == 0 || writer == Some(self.pid) {
@@ -61,8 +62,9 @@ impl Witnessed {
     }
 }
 
-/// Reads once: how many bytes came, and the process that wrote them, if the kernel says.
-fn receive(socket: RawFd, into: &mut [u8]) -> io::Result<(usize, Option<u32>)> {
+/// Reads once: how many bytes came, which are initialised then and no others, and the process that wrote them, if the
+/// kernel says.
+fn receive(socket: RawFd, into: &mut [MaybeUninit<u8>]) -> io::Result<(usize, Option<u32>)> {
     let mut ancillary = Ancillary([0; SPACE]);
     let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     // SAFETY: all zeros is a message header without any part.
@@ -94,9 +96,13 @@ impl AsyncRead for Witnessed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            let unfilled = into.initialize_unfilled();
+            // Not cleared first: the HTTP/2 library's buffer is two pages, and most of it is never touched.
+            // SAFETY: nothing in it is made uninitialised; the kernel only writes.
+            let unfilled = unsafe { into.unfilled_mut() };
             match self.stream.try_io(Interest::READABLE, || self.take(unfilled)) {
                 Ok(count) => {
+                    // SAFETY: so many bytes were written by the kernel.
+                    unsafe { into.assume_init(count) };
                     into.advance(count);
                     return Poll::Ready(Ok(()));
                 }
