@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use data_encoding::{BASE64, Encoding, Specification};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use rustls_pki_types::PrivateKeyDer;
 
@@ -65,6 +66,33 @@ impl Ca {
         let leaf = params.signed_by(&key, &self.0)?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
         Ok(Credential { chain: vec![leaf.der().clone()], key })
+    }
+
+    /// The PEM of its CRL `number`, which lists the leaves of `revoked` and runs out at `end`.
+    ///
+    /// # Errors
+    /// A leaf is not a certificate.
+    pub fn crl(&self, number: u64, revoked: &[&Credential], end: SystemTime) -> Result<String> {
+        let (now, mut revoked_certs) = (SystemTime::now(), Vec::new());
+        for credential in revoked {
+            let (_, leaf) =
+                x509_parser::parse_x509_certificate(credential.chain.first().context("an empty chain")?)?;
+            revoked_certs.push(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(leaf.raw_serial()),
+                revocation_time: now.into(),
+                reason_code: None,
+                invalidity_date: None,
+            });
+        }
+        let params = CertificateRevocationListParams {
+            this_update: (now - Duration::from_secs(600)).into(),
+            next_update: end.into(),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(pem("X509 CRL", params.signed_by(&self.0)?.der()))
     }
 }
 

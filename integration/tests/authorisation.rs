@@ -1,9 +1,10 @@
 //! Who may call whom comes from the entries, with the roots, and changes live; the bootstraps name nobody.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use integration::app::App;
+use integration::ca::Ca;
 use integration::mesh::{Mesh, Plan, Pool, Said, api_entry};
 use integration::server::{Options, Server};
 use integration::stranger::{Credential, call};
@@ -82,4 +83,39 @@ async fn peers_of_another_trust_domain_get_in_under_its_own_roots() {
     allow(&mesh, &[&mesh.web_id]);
     gets_in(&mesh, &foreign, false).await;
     mesh.call(&[]).await.expect("our own still get in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_on_the_crl_of_another_trust_domain_does_not_get_in() {
+    let mesh = mesh().await;
+    let _app = App::start("api", mesh.app).await.unwrap();
+    let partner = Ca::new("partner", Some("spiffe://partner.test")).unwrap();
+    let (front, back) = ("spiffe://partner.test/front", "spiffe://partner.test/back");
+    let hour = Duration::from_secs(3600);
+    let front_credential = partner.issue(front, hour).unwrap();
+    let back_credential = partner.issue(back, hour).unwrap();
+    let indented = |pem: &str| pem.replace('\n', "\n  ");
+    let (roots, end) = (indented(&partner.pem().replace('\r', "")), SystemTime::now() + hour);
+    let publish = |number, revoked: &[&Credential]| {
+        let crl = indented(&partner.crl(number, revoked, end).unwrap());
+        let document = format!(
+            "kind: TrustDomain\ntrust_domain: partner.test\nbundle: |\n  {roots}\ncrls: |\n  {crl}\n"
+        );
+        mesh.server.write_documents("partners", &document).unwrap();
+    };
+    allow(&mesh, &[&mesh.web_id, front, back]);
+    publish(1, &[]);
+    gets_in(&mesh, &front_credential, true).await;
+    gets_in(&mesh, &back_credential, true).await;
+
+    publish(2, &[&front_credential]);
+    gets_in(&mesh, &front_credential, false).await;
+    gets_in(&mesh, &back_credential, true).await;
+    mesh.call(&[]).await.expect("our own, who have no CRL, still get in");
+
+    publish(3, &[&back_credential]);
+    gets_in(&mesh, &back_credential, false).await;
+    gets_in(&mesh, &front_credential, true).await;
+    let stats = mesh.api.stats().await.unwrap();
+    assert_eq!(stats.sum("sds.", ".update_rejected"), 0);
 }

@@ -553,6 +553,7 @@ fn xd_26_what_envoy_would_refuse_is_not_sent() {
     let empty = |roots: Vec<Vec<u8>>| TrustBundle {
         trust_domain: fixture::bundle(2).trust_domain.clone(),
         roots: roots.into_iter().map(Into::into).collect(),
+        crls: Vec::new(),
         tokens: Default::default(),
         version: fixture::version(2),
         memo: Memo::default(),

@@ -2,6 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use proptest::prelude::*;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, DnType, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, SerialNumber, date_time_ymd,
+};
 use spiffe_bridge::identity::{TrustDomain, parse_trust_domain};
 use spiffe_bridge::keys::KeyType;
 use spiffe_bridge::registration::document::{Content, Fault, parse, profile_to_yaml, to_yaml};
@@ -263,4 +268,68 @@ proptest! {
             prop_assert_eq!(read(&to_yaml(&entries)), Ok(entries));
         }
     }
+}
+
+/// A CA called `name` whose key no other has.
+fn ca(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn crl(issuer: &CertifiedIssuer<'static, KeyPair>, scope: Option<CrlScope>) -> String {
+    let params = CertificateRevocationListParams {
+        this_update: date_time_ymd(2026, 1, 1),
+        next_update: date_time_ymd(2039, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: scope.map(|scope| CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint { uris: vec!["http://other.test/crl".to_owned()] },
+            scope: Some(scope),
+        }),
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).unwrap().pem().unwrap()
+}
+
+#[test]
+fn the_crls_of_a_trust_domain_are_all_that_its_roots_need_or_none() {
+    let (root, second, below, forger) = (ca("root"), ca("second"), ca("below"), ca("root"));
+    let with = |bundle: &[&String], crls: &[&String]| {
+        let block = |pems: &[&String]| pems.iter().map(|pem| pem.replace('\r', "")).collect::<String>();
+        let (bundle, crls) = (block(bundle).replace('\n', "\n  "), block(crls).replace('\n', "\n  "));
+        let text = format!(
+            "kind: TrustDomain\ntrust_domain: other.test\nbundle: |\n  {bundle}\ncrls: |\n  {crls}\n"
+        );
+        let documents = parse(&text, &"web.yaml".into(), &domain());
+        documents.map_err(|faults| faults[0].message.clone()).map(|documents| match &documents[0].content {
+            Content::TrustDomain(bundle) => bundle.crls.len(),
+            _ => panic!("another kind"),
+        })
+    };
+    let (pem, its) = (root.pem(), crl(&root, None));
+    assert_eq!(with(&[&pem], &[&its]), Ok(1));
+    let lower = crl(&below, None);
+    assert_eq!(with(&[&pem], &[&its, &lower]), Ok(2), "a CA below the root has its own");
+    let pems = [&pem, &second.pem()];
+    assert_eq!(with(&pems, &[&its, &crl(&second, None)]), Ok(2));
+
+    let refused = |bundle: &[&String], crls: &[&String], why: &str| {
+        let message = with(bundle, crls).unwrap_err();
+        assert!(message.contains(why), "{message}");
+    };
+    refused(&pems, &[&its], "no CRL of root 2 (CN=second)");
+    refused(&[&pem], &[&lower], "no CRL of root 1");
+    refused(&[&pem], &[&crl(&forger, None)], "no CRL of root 1");
+    refused(&[&pem], &[&its, &its], "CRLs 1 and 2 are of one CA");
+    refused(&[&pem], &[&crl(&root, Some(CrlScope::UserCertsOnly))], "lists a part only");
+    refused(&[&pem], &[&"nothing".to_owned()], "paste X509 CRL blocks");
+    refused(&[&pem], &[&its, &pem], "paste X509 CRL blocks, and nothing else");
+    refused(&[&pem, &its], &[&its], "put X509 CRL blocks under crls");
+    refused(&[&pem], &[&its.replacen("MI", "AA", 1)], "CRL 1: ");
+    refused(&[&pem], &[&its.repeat(257)], "257 CRLs: at most 256");
+    let workload = "kind: Workload\nspiffe_id: spiffe://example.org/a\nselectors: [unix:uid:1]\ncrls: x\n";
+    assert!(read(workload).unwrap_err()[0].message.contains("unknown field `crls`"));
 }

@@ -102,6 +102,8 @@ const METRICS: &[Row] = &[
      "Entries in force."),
     ("countersign_trust_domains", Gauge, None,
      "Other trust domains whose bundles are known."),
+    ("countersign_crl_not_after_timestamp_seconds", Gauge, None,
+     "When the first CRL of another trust domain runs out, in Unix seconds; 0 if there are none."),
     ("countersign_entry_problems", Gauge, None,
      "Documents that cannot be used."),
     ("countersign_entries_held_back", Gauge, None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::FutureExt as _;
 use serde::Serialize;
@@ -9,11 +10,12 @@ use serde_json::{Value, json};
 use spiffe_bridge::attest::{Attestor, ServiceStatus};
 use spiffe_bridge::audit::Log;
 use spiffe_bridge::authority::Authority;
-use spiffe_bridge::clock::duration;
+use spiffe_bridge::clock::{Clock, duration};
 use spiffe_bridge::node::Node;
 use spiffe_bridge::registration::directory::{HeldBecause, Problem};
 use spiffe_bridge::registration::{DEFAULT_PROFILE, DirectoryHandle, Entry, EntryIndex, Terms, document};
 use spiffe_bridge::roster::Roster;
+use spiffe_bridge::x509::crl;
 use tokio::sync::watch;
 
 use super::broker::BrokerStatus;
@@ -31,6 +33,8 @@ use crate::workload_api::Feeds;
 
 /// The most withheld secrets that are told: with more, their cause is one.
 const MAX_WITHHELD: usize = 20;
+/// From when on the end of a CRL is told: as the alert does.
+const CRL_ENDS_SOON: Duration = Duration::from_secs(6 * 3600);
 
 /// The parts that know something.
 #[derive(Clone)]
@@ -169,6 +173,15 @@ impl Parts {
         }
         if let Some(problem) = self.remote.as_ref().and_then(|remote| remote.client_ca.problem()) {
             find(problem, "what was read before stays in force; the file is looked at again by itself");
+        }
+        let now = Clock::system().now();
+        for bundle in self.index.borrow().federated() {
+            let Some(end) = crl::first_end(bundle).filter(|end| *end < now + CRL_ENDS_SOON) else { continue };
+            let how = if end < now { "ran out: nobody of it gets in" } else { "runs out soon" };
+            find(
+                format!("a CRL of {}, good until {end}, {how}", bundle.trust_domain),
+                "put its current one under crls: docs/operations.md, \"A CRL runs out\"",
+            );
         }
         if authority.root_ends_soon {
             find(

@@ -179,9 +179,8 @@ fn of_svid(svid: &X509Svid, name: &str, against: Against<'_>) -> Made {
 
 fn of_bundle(bundle: &TrustBundle, name: &str, against: Against<'_>) -> Made {
     Derived::of(&bundle.memo, name, against, bundle.version.revision, || {
-        let roots = pem::write(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
         Type::ValidationContext(CertificateValidationContext {
-            trusted_ca: Some(inline(roots)),
+            trusted_ca: Some(inline(trust::roots(bundle))),
             suppress_client_ca_list: are_too_many_to_list(bundle.roots.iter()),
             ..CertificateValidationContext::default()
         })

@@ -81,6 +81,10 @@ fn by_domain(bundles: &[Arc<TrustBundle>]) -> TypedExtensionConfig {
     }
 }
 
-fn roots(bundle: &TrustBundle) -> String {
-    pem::write(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE")
+/// Roots and CRLs in one, so that neither is ever applied without the other: both validators take CRLs among the roots
+/// (envoy-sds.md §0.18).
+pub(super) fn roots(bundle: &TrustBundle) -> String {
+    let mut text = pem::write(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
+    text.push_str(&pem::write(bundle.crls.iter().map(AsRef::as_ref), "X509 CRL"));
+    text
 }

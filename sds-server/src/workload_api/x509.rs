@@ -28,7 +28,7 @@ pub(super) fn svids(update: &WorkloadUpdate) -> Option<Message> {
     }
     let federated = bundles(update).filter(|(own, _)| !own);
     let federated_bundles = federated.map(|(_, bundle)| (name_of(bundle), roots(bundle))).collect();
-    let mut response = X509svidResponse { svids, crl: Vec::new(), federated_bundles };
+    let mut response = X509svidResponse { svids, crl: crls(update), federated_bundles };
     let message = Message::of(&response);
     response.svids.iter_mut().for_each(|svid| svid.x509_svid_key.zeroize());
     Some(message)
@@ -38,7 +38,7 @@ pub(super) fn svids(update: &WorkloadUpdate) -> Option<Message> {
 pub(super) fn all_bundles(update: &WorkloadUpdate) -> Option<Message> {
     update.bundle.as_ref()?;
     let bundles = bundles(update).map(|(_, bundle)| (name_of(bundle), roots(bundle))).collect();
-    Some(Message::of(&X509BundlesResponse { crl: Vec::new(), bundles }))
+    Some(Message::of(&X509BundlesResponse { crl: crls(update), bundles }))
 }
 
 /// Each bundle that it may trust, and whether it is our own.
@@ -53,6 +53,11 @@ pub(super) fn bundles(update: &WorkloadUpdate) -> impl Iterator<Item = (bool, &T
 /// The SPIFFE ID of its trust domain.
 pub(super) fn name_of(bundle: &TrustBundle) -> String {
     format!("spiffe://{}", bundle.trust_domain.as_str())
+}
+
+/// Those of every trust domain that it may trust, each with its issuer's name.
+pub(crate) fn crls(update: &WorkloadUpdate) -> Vec<Vec<u8>> {
+    bundles(update).flat_map(|(_, bundle)| &bundle.crls).map(|crl| crl.to_vec()).collect()
 }
 
 fn roots(bundle: &TrustBundle) -> Vec<u8> {

@@ -8,7 +8,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sds_server::proto::workload::{
     DESCRIPTORS, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
 };
-use spiffe_bridge::identity::WorkloadUpdate;
+use spiffe_bridge::identity::{Admitted, Memo, Reach, Revision, Trust, TrustBundle, WorkloadUpdate};
 use spiffe_bridge::node::{EndReason, SessionState};
 use tonic::Code;
 use tonic::codec::Streaming;
@@ -230,6 +230,32 @@ async fn wa_20_bundles_hold_our_own_domain_and_the_others() {
     let response = next(&mut svids(&served).await).await.unwrap();
     let keys: Vec<_> = response.federated_bundles.keys().map(String::as_str).collect();
     assert_eq!(keys, ["spiffe://other.test"], "and there the others alone");
+}
+
+#[tokio::test]
+async fn the_crls_of_the_bundles_come_with_them_and_a_new_one_is_a_change() {
+    let served = serve().await;
+    let revoking = |crls: &[&[u8]]| {
+        let mut update = WorkloadUpdate::clone(&holding(&[WEB], &[], &["other.test"]));
+        let all = update.reach.all.as_ref().unwrap();
+        let other = &all.bundles[1];
+        let ders = crls.iter().map(|der| der.to_vec().into()).collect();
+        let bundle = TrustBundle::new(other.trust_domain.clone(), other.roots.clone(), Revision(1));
+        let bundles = vec![all.bundles[0].clone(), Arc::new(bundle.with_crls(ders))];
+        let (admitted, revision, memo) = (Admitted::Everybody, Revision(1), Memo::default());
+        let all = Some(Arc::new(Trust { bundles, admitted, revision, memo }));
+        update.reach = Arc::new(Reach { all, ..Reach::default() });
+        Arc::new(update)
+    };
+    served.publish(&revoking(&[]));
+    let (mut svids, mut bundles) = (svids(&served).await, bundles(&served).await);
+    assert!(next(&mut svids).await.unwrap().crl.is_empty());
+    assert!(next(&mut bundles).await.unwrap().crl.is_empty());
+    for crls in [[[1_u8; 4].as_slice(), &[2; 5]].as_slice(), &[&[3; 6]]] {
+        served.publish(&revoking(crls));
+        assert_eq!(next(&mut svids).await.unwrap().crl, crls);
+        assert_eq!(next(&mut bundles).await.unwrap().crl, crls);
+    }
 }
 
 #[tokio::test]

@@ -88,6 +88,7 @@ pub(crate) fn bundle(revision: u64) -> Arc<TrustBundle> {
     Arc::new(TrustBundle {
         trust_domain: TrustDomain::new("example.org").unwrap(),
         roots: vec![ca().der().clone(), other.der().clone()],
+        crls: Vec::new(),
         tokens: TokenKeys::default(),
         version: version(revision),
         memo: Memo::default(),

@@ -40,6 +40,9 @@ pub enum BundleError {
     /// Not PEM.
     #[error("not PEM ({0}): paste the CERTIFICATE blocks of the roots, or a SPIFFE bundle document")]
     Pem(rustls_pki_types::pem::Error),
+    /// Left out silently, it would not be enforced.
+    #[error("a CRL stands among the roots: put X509 CRL blocks under crls")]
+    Crl,
     /// The members are not what the standard says. Bundle §4.1.
     #[error("not a SPIFFE bundle document: {0}")]
     Member(&'static str),
@@ -93,6 +96,9 @@ pub fn parse(text: &str) -> Result<BundleDocument, BundleError> {
 }
 
 fn from_pem(text: &str) -> Result<Vec<CertificateDer<'static>>, BundleError> {
+    if text.contains("-----BEGIN X509 CRL-----") {
+        return Err(BundleError::Crl);
+    }
     CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(BundleError::Pem)
 }
 

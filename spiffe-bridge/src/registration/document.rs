@@ -204,10 +204,14 @@ fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, L
             };
             let trust_domain = faults.take(name, |text| rules::foreign_domain(text, own));
             let bundle = faults.take(raw.bundle.as_ref()?, rules::bundle);
-            let (trust_domain, bundle) = (trust_domain?, bundle?);
-            let source = faults.file.clone();
-            let BundleDocument { roots, tokens, sequence } = bundle;
-            let bundle = FederatedBundle { trust_domain, roots, tokens, sequence, source };
+            let BundleDocument { roots, tokens, sequence } = bundle?;
+            // A value that is wrong is a fault, and not as if it were not there.
+            let crls = raw
+                .crls
+                .as_ref()
+                .map_or(Some(Vec::new()), |text| faults.take(text, |text| rules::crls(text, &roots)));
+            let (trust_domain, crls, source) = (trust_domain?, crls?, faults.file.clone());
+            let bundle = FederatedBundle { trust_domain, roots, crls, tokens, sequence, source };
             Some((Content::TrustDomain(Arc::new(bundle)), name.referenced))
         }
     }

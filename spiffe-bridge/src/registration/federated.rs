@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use spiffe::TrustDomain;
 
 use crate::identity::TokenKeys;
@@ -15,6 +15,8 @@ pub struct FederatedBundle {
     pub trust_domain: TrustDomain,
     /// CA certificates, DER. Never empty.
     pub roots: Vec<CertificateDer<'static>>,
+    /// CRLs, DER: one of each root at least, or none at all. They may have run out since.
+    pub crls: Vec<CertificateRevocationListDer<'static>>,
     /// Keys of tokens. None in PEM.
     pub tokens: TokenKeys,
     /// `spiffe_sequence` of a SPIFFE bundle document; `None` for PEM.

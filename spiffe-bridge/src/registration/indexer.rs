@@ -10,6 +10,7 @@ use super::index::{self, EntryIndex};
 use super::stored::{self, Form, StoredError};
 use crate::identity::{Revision, TrustBundle, TrustDomain};
 use crate::store::{Changes, Store, StoreError, Stored, Watch};
+use crate::x509::crl;
 
 /// Keeps the index as the store has it.
 #[derive(Debug)]
@@ -105,13 +106,15 @@ impl Indexer {
         let mut bundles = BTreeMap::new();
         for declared in self.files.values().flat_map(|form| &form.federated) {
             let domain = &declared.trust_domain;
-            let kept = self
-                .bundles
-                .get(domain)
-                .filter(|bundle| bundle.roots == declared.roots && bundle.tokens == declared.tokens);
+            let kept = self.bundles.get(domain).filter(|bundle| {
+                bundle.roots == declared.roots
+                    && bundle.crls == declared.crls
+                    && bundle.tokens == declared.tokens
+            });
             let bundle = kept.cloned().unwrap_or_else(|| {
                 let (roots, tokens) = (declared.roots.clone(), declared.tokens.clone());
-                Arc::new(TrustBundle::new(domain.clone(), roots, self.revision).with_tokens(tokens))
+                let bundle = TrustBundle::new(domain.clone(), roots, self.revision);
+                Arc::new(bundle.with_tokens(tokens).with_crls(declared.crls.clone()))
             });
             bundles.insert(domain.clone(), bundle);
         }
@@ -121,6 +124,9 @@ impl Indexer {
         let index = EntryIndex::new(self.revision, entries)
             .with_bundles(self.bundles.values().cloned())
             .with_profiles(profiles);
+        let end = self.bundles.values().filter_map(|bundle| crl::first_end(bundle)).min();
+        metrics::gauge!("countersign_crl_not_after_timestamp_seconds")
+            .set(end.map_or(0.0, |end| end.unix_seconds() as f64));
         metrics::gauge!("countersign_trust_domains").set(self.bundles.len() as f64);
         metrics::gauge!("countersign_entries").set(index.len() as f64);
         self.index.send_replace(Arc::new(index));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use data_encoding::BASE64;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -69,6 +69,9 @@ struct BundleLine {
     trust_domain: String,
     /// DER in base64.
     roots: Vec<String>,
+    /// DER in base64. A version that does not know them serves the roots alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    crls: Vec<String>,
     /// JWKs with their kid, nothing else of the document.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     jwt_keys: Vec<Map<String, Value>>,
@@ -124,6 +127,7 @@ pub(super) fn encode(form: &Form) -> Vec<u8> {
     let bundle = |bundle: &Arc<FederatedBundle>| BundleLine {
         trust_domain: bundle.trust_domain.to_string(),
         roots: bundle.roots.iter().map(|root| BASE64.encode(root)).collect(),
+        crls: bundle.crls.iter().map(|crl| BASE64.encode(crl)).collect(),
         jwt_keys: bundle.tokens.jwt.iter().map(jwk::named).collect(),
         wit_keys: bundle.tokens.wit.iter().map(jwk::named).collect(),
         sequence: bundle.sequence,
@@ -169,6 +173,8 @@ fn profile(line: ProfileLine, source: &Arc<str>) -> Result<Profile, String> {
 fn federated(line: BundleLine, source: &Arc<str>) -> Result<FederatedBundle, String> {
     let root = |text: &String| BASE64.decode(text.as_bytes()).map(CertificateDer::from);
     let roots: Vec<_> = line.roots.iter().map(root).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    let crl = |text: &String| BASE64.decode(text.as_bytes()).map(CertificateRevocationListDer::from);
+    let crls = line.crls.iter().map(crl).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     if roots.is_empty() {
         return Err(format!("{} without roots", line.trust_domain));
     }
@@ -180,6 +186,7 @@ fn federated(line: BundleLine, source: &Arc<str>) -> Result<FederatedBundle, Str
         tokens,
         trust_domain: parse_trust_domain(&line.trust_domain).map_err(|e| e.to_string())?,
         roots,
+        crls,
         sequence: line.sequence,
         source: source.clone(),
     })

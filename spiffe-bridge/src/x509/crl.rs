@@ -4,6 +4,15 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::Validity;
 use super::inspect::{InspectError, instant};
+use crate::clock::Timestamp;
+use crate::identity::TrustBundle;
+
+/// When the first of a bundle's CRLs runs out: from then on nobody of that trust domain gets in. `None` without CRLs.
+#[must_use]
+pub fn first_end(bundle: &TrustBundle) -> Option<Timestamp> {
+    let ends = || bundle.crls.iter().filter_map(|der| Some(Crl::parse(der).ok()?.validity.not_after)).min();
+    *bundle.memo.get_or_derive("the first end of its CRLs", ends)
+}
 
 /// A CRL that can be read.
 #[derive(Debug)]
@@ -28,6 +37,19 @@ impl<'a> Crl<'a> {
         let until = parsed.next_update().ok_or(InspectError::Lacks { part: "nextUpdate" })?;
         let validity = Validity { not_before: instant(parsed.last_update())?, not_after: instant(until)? };
         Ok(Self { parsed, validity })
+    }
+
+    /// The name of the CA that it is of, DER.
+    #[must_use]
+    pub fn issuer(&self) -> &[u8] {
+        self.parsed.issuer().as_raw()
+    }
+
+    /// Whether it lists all that its CA has revoked. A delta, and what covers some kinds of certificates only, say
+    /// otherwise in a critical extension. RFC 5280 §5.2.4, §5.2.5.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.parsed.extensions().iter().all(|extension| !extension.critical)
     }
 
     /// Whether it has `issuer`'s name.

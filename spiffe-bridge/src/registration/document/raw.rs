@@ -42,6 +42,7 @@ pub(super) struct Raw {
     pub(super) hint: Option<Spanned<String>>,
     pub(super) trust_domain: Option<Spanned<String>>,
     pub(super) bundle: Option<Spanned<String>>,
+    pub(super) crls: Option<Spanned<String>>,
     pub(super) name: Option<Spanned<String>>,
     pub(super) key_type: Option<Spanned<String>>,
     pub(super) lifetime: Option<Spanned<String>>,
@@ -64,7 +65,11 @@ impl Raw {
             list("peers", &self.peers),
             text("hint", &self.hint),
         ];
-        let trust_domain = [text("trust_domain", &self.trust_domain), text("bundle", &self.bundle)];
+        let trust_domain = [
+            text("trust_domain", &self.trust_domain),
+            text("bundle", &self.bundle),
+            text("crls", &self.crls),
+        ];
         let profile =
             [text("name", &self.name), text("key_type", &self.key_type), text("lifetime", &self.lifetime)];
         let keys = [

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use spiffe::{SpiffeId, TrustDomain};
 
+mod crls;
 mod selectors;
 
+pub(super) use crls::crls;
 pub(super) use selectors::selector;
 
 use super::{MAX_HINT_BYTES, MAX_LIFETIME, MAX_PROFILE_NAME, MIN_LIFETIME, short};
