@@ -1,4 +1,5 @@
-//! What a push costs the server as what it serves grows tenfold and tenfold again: streams, names of a stream, roots.
+//! What a push costs the server as what it serves grows tenfold and tenfold again: streams, names of a stream, roots,
+//! the length of a CRL.
 //!
 //! `cargo bench -p integration --bench sweep`; with `-- plot` it draws docs/performance-sweep.svg anew.
 
@@ -11,6 +12,8 @@
 )]
 
 mod common;
+
+use std::time::{Duration, SystemTime};
 
 use common::fleet::{self, Fleet};
 use common::plot::{Line, plot};
@@ -32,14 +35,18 @@ fn main() {
         let mut table =
             Table::new("sweep, server CPU of a push and its ACK, less what the edit costs by itself");
         let mut lines = Vec::new();
-        for (name, sizes) in
-            [("streams", [100, 1000, 10_000]), ("names of a stream", [1, 10, 100]), ("roots", [1, 10, 100])]
-        {
+        for (name, sizes) in [
+            ("streams", [100, 1000, 10_000]),
+            ("names of a stream", [1, 10, 100]),
+            ("roots", [1, 10, 100]),
+            ("certificates on a CRL", [10, 100, 1000]),
+        ] {
             let mut points = Vec::new();
             for size in sizes {
                 let (cost, streams) = match name {
                     "streams" => (by_streams(size).await, size),
                     "roots" => (by_roots(size).await, 1000),
+                    "certificates on a CRL" => (by_crl(size).await, 1000),
                     _ => (by_names(size).await, 100),
                 };
                 let what = format!("{size} {name}, {streams} streams, against {} {name}", sizes[0]);
@@ -100,14 +107,43 @@ async fn by_roots(roots: usize) -> f64 {
     let edit = |round: usize| {
         let changing = if round.is_multiple_of(2) { &all[0] } else { &last };
         let pem = [changing].into_iter().chain(&all[1..]).map(String::as_str).collect::<String>();
-        let pem = pem.trim_end().replace('\n', "\n  ");
-        let text = format!("kind: TrustDomain\ntrust_domain: partner.test\nbundle: |\n  {pem}\n");
-        server.document("partner", &text);
+        partner(&server, &[("bundle", &pem)]);
     };
     edit(0);
+    of_partner(&server, edit).await
+}
+
+/// Another domain's bundle, whose root signs a new CRL.
+async fn by_crl(length: usize) -> f64 {
+    let server = Server::start();
+    server.entry("bench", uid(), &[]);
+    let ca = Ca::new("partner", Some("spiffe://partner.test")).unwrap();
+    let hour = Duration::from_secs(3600);
+    let revoked: Vec<_> = (0..length).map(|_| ca.issue("spiffe://partner.test/x", hour).unwrap()).collect();
+    let revoked: Vec<_> = revoked.iter().collect();
+    let edit = |round: usize| {
+        let crl = ca.crl(round as u64, &revoked, SystemTime::now() + hour).unwrap();
+        partner(&server, &[("bundle", &ca.pem()), ("crls", &crl)]);
+    };
+    edit(0);
+    of_partner(&server, edit).await
+}
+
+/// Writes the document of the other domain, with PEM under each key.
+fn partner(server: &Server, keys: &[(&str, &str)]) {
+    let mut text = "kind: TrustDomain\ntrust_domain: partner.test\n".to_owned();
+    for (key, pem) in keys {
+        let pem = pem.trim_end().replace('\r', "").replace('\n', "\n  ");
+        text.push_str(&format!("{key}: |\n  {pem}\n"));
+    }
+    server.document("partner", &text);
+}
+
+/// What it costs to send the other domain's bundle to 1,000 streams.
+async fn of_partner(server: &Server, edit: impl Fn(usize)) -> f64 {
     let name = "spiffe://partner.test";
     fleet::sample(&server.socket(), name).await;
-    cost(&server, &Ask::from(name), 1000, edit).await
+    cost(server, &Ask::from(name), 1000, edit).await
 }
 
 /// CPU of one push to one stream, in µs: that of all, less that of the same edit with one stream.
