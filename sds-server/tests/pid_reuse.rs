@@ -100,6 +100,12 @@ fn end(pid: i32) {
     }
 }
 
+/// Whether `pid` has become the user of both.
+fn is_user(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.contains(&format!("\nUid:\t{USER}\t"))
+}
+
 /// Another process of the same user under `pid`.
 fn successor(pid: i32) -> i32 {
     fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
@@ -145,11 +151,49 @@ impl Server {
         let Peer { pid, uid, gid, pidfd } = Peer::of(&stream).map_err(|_| gone())?;
         at(When::BeforeProcess);
         let process = Process::from_peer(pid, uid, gid, pidfd).map_err(|e| e.to_string())?;
+        self.attested(&process, at)
+    }
+
+    /// What a broker gets that refers to `pid`; `at` is called before each step.
+    fn answer_of(&self, pid: i32, mut at: impl FnMut(When)) -> Result<String, String> {
+        at(When::BeforeProcess);
+        let process = Process::by_pid(u32::try_from(pid).unwrap()).map_err(|e| e.to_string())?;
+        self.attested(&process, at)
+    }
+
+    fn attested(&self, process: &Process, mut at: impl FnMut(When)) -> Result<String, String> {
         at(When::BeforeAttest);
-        let attestation = self.attestor.attest(&process, Needs::NONE).map_err(|e| e.to_string())?;
+        let attestation = self.attestor.attest(process, Needs::NONE).map_err(|e| e.to_string())?;
         at(When::BeforeRecheck);
-        self.attestor.recheck(&process, &attestation).map_err(|e| format!("the caller {e}"))?;
+        self.attestor.recheck(process, &attestation).map_err(|e| format!("the caller {e}"))?;
         Ok(attestation.selectors.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    /// What a broker gets whose workload ends at `when`, and whose pid another process has from then on, or nobody.
+    fn refer(&self, when: When, is_reused: bool) -> Result<String, String> {
+        let workload = fork(|| {
+            become_user(ATTACKER);
+            pause();
+        });
+        while !is_user(workload) {
+            std::thread::yield_now();
+        }
+        let (mut is_there, mut next) = (true, None);
+        let answer = self.answer_of(workload, |now| {
+            if now == when {
+                end(workload);
+                is_there = false;
+                next = is_reused.then(|| successor(workload));
+                while next.is_some_and(|next| !is_user(next)) {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        if is_there {
+            end(workload);
+        }
+        next.into_iter().for_each(end);
+        answer
     }
 
     /// What an attacker gets that ends at `when`, and whose pid another process has from then on, or nobody.
@@ -197,6 +241,24 @@ fn chosen() {
         }
     }
     println!("\n1000 rounds");
+}
+
+/// A broker's pid means whoever has it when it is first looked at, and nobody who has it later.
+fn referred() {
+    let server = Server::new();
+    let of = |group| format!("unix:gid:{USER} unix:supplementary_gid:{group} unix:uid:{USER}");
+    assert_eq!(server.refer(When::Never, false), Ok(of(ATTACKER)));
+    for when in [When::BeforeAttest, When::BeforeRecheck] {
+        let gone = server.refer(when, false);
+        assert_eq!(gone, Err("the caller has exited".to_owned()), "{when:?}");
+        for round in 0..500 {
+            assert_eq!(server.refer(when, true), gone, "{when:?} {round}");
+        }
+    }
+    for round in 0..200 {
+        assert_eq!(server.refer(When::BeforeProcess, true), Ok(of(VICTIM)), "{round}");
+    }
+    println!("\n1200 rounds");
 }
 
 /// What both sides of the race see: the pid that is meant, and how often another process had it.
@@ -288,6 +350,7 @@ fn race(shared: &Shared) {
 fn helper_program() {
     match std::env::var(KIND).as_deref() {
         Ok("chosen") => chosen(),
+        Ok("referred") => referred(),
         Ok("random") => random(std::env::var(ROUNDS).map_or(FEW, |rounds| rounds.parse().unwrap())),
         _ => {}
     }
@@ -309,6 +372,12 @@ fn in_namespace(kind: &str) -> String {
 fn in_1000_rounds_whoever_has_the_pid_now_gets_nothing_for_who_connected() {
     let said = in_namespace("chosen");
     assert!(said.contains("1000 rounds"), "{said}");
+}
+
+#[test]
+fn in_1000_rounds_whoever_has_the_pid_now_is_not_who_a_broker_referred_to() {
+    let said = in_namespace("referred");
+    assert!(said.contains("1200 rounds"), "{said}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use integration::remote::client;
@@ -17,7 +18,10 @@ use tonic::Code;
 use tonic::transport::Endpoint;
 use tower::service_fn;
 
-use super::fixture::{BROKER, Node, SOON, by_pid, followed, next, own, reason, shake, stream, svids};
+use super::fixture::{
+    BROKER, Node, SOON, Turning, WEB, by_pid, followed, ids, next, own, reason, selector, shake, stream,
+    svids,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_whose_svid_expires_is_cut_off_until_it_shows_a_new_one() {
@@ -148,4 +152,59 @@ async fn a_process_of_other_namespaces_has_no_identity_by_its_program_or_user() 
     assert_eq!(reason(&refused).unwrap().0, "WORKLOAD_NOT_ENTITLED");
     inside.kill().unwrap();
     inside.wait().unwrap();
+}
+
+const SHELL: &str = "spiffe://example.org/shell";
+/// Two looks, and what a busy machine takes besides.
+const PROMPTLY: Duration = Duration::from_secs(4);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_executes_another_program_ends_its_stream_by_itself_and_is_not_told_of_on_it() {
+    let node = Node::start().await;
+    node.give("shell", SHELL, &selector("sh")).await;
+    let channel = node.broker().await;
+    let mut program = Command::new("sh");
+    program.args(["-c", "read line; exec sleep 600"]);
+    let mut shell = Turning::spawn(program);
+    let is_shell = async || svids(&channel, shell.id()).await.is_ok_and(|told| ids(&told) == [SHELL]);
+    poll::holds("the shell has its SVID", SOON, is_shell).await.unwrap();
+    let mut stream = followed(&channel, shell.id()).await;
+    let quiet = tokio::time::timeout(PROMPTLY, next(&mut stream)).await;
+    assert!(quiet.is_err(), "a process that stays what it is stays told of: {quiet:?}");
+    let began = Instant::now();
+    shell.turn();
+    // Nothing else happens: no entry changes, nothing is renewed.
+    let ended = next(&mut stream).await.unwrap_err();
+    assert!(began.elapsed() < PROMPTLY, "{:?}", began.elapsed());
+    assert_eq!(ended.code(), Code::Unavailable, "{ended}");
+    assert!(ended.message().contains("another program"), "{ended}");
+    assert_eq!(ids(&svids(&channel, shell.id()).await.unwrap()), [WEB], "asked anew, it is the other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_changes_its_user_ends_its_stream_by_itself_and_is_not_told_of_on_it() {
+    let node = Node::start().await;
+    let mut python = tools::python().unwrap();
+    python
+        .args(["-c", "import os, time; os.read(0, 1); os.setgid(30001); os.setuid(30001); time.sleep(600)"]);
+    let mut turning = Turning::spawn(python);
+    let is_python = async || executable(&turning).contains("python");
+    poll::holds("it runs Python", SOON, is_python).await.unwrap();
+    let (before, after) = ("spiffe://example.org/before", "spiffe://example.org/after");
+    node.give("before", before, &format!("unix:path:{}", executable(&turning))).await;
+    node.give("after", after, "unix:uid:30001").await;
+    let channel = node.broker().await;
+    assert_eq!(ids(&svids(&channel, turning.id()).await.unwrap()), [before]);
+    let mut stream = followed(&channel, turning.id()).await;
+    let began = Instant::now();
+    turning.turn();
+    let ended = next(&mut stream).await.unwrap_err();
+    assert!(began.elapsed() < PROMPTLY, "{:?}", began.elapsed());
+    assert_eq!(ended.code(), Code::Unavailable, "{ended}");
+    assert!(ended.message().contains("other credentials"), "{ended}");
+    assert_eq!(ids(&svids(&channel, turning.id()).await.unwrap()), [after, before], "asked anew");
+}
+
+fn executable(turning: &Turning) -> String {
+    std::fs::read_link(format!("/proc/{}/exe", turning.id())).unwrap().display().to_string()
 }

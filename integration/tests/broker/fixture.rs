@@ -1,7 +1,7 @@
 //! A server with a socket for brokers, a broker, and workloads.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,6 +106,37 @@ impl Node {
     }
 }
 
+/// A process that becomes another workload when it is told to: it reads its input first. It lives until it is dropped.
+pub(crate) struct Turning(Child);
+
+impl Turning {
+    pub(crate) fn spawn(mut program: Command) -> Self {
+        Self(program.stdin(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Its input ends: now.
+    pub(crate) fn turn(&mut self) {
+        drop(self.0.stdin.take());
+    }
+
+    /// Waits until its program is `name`.
+    pub(crate) async fn runs(&self, name: &str) {
+        let executable = || std::fs::read_link(format!("/proc/{}/exe", self.id())).unwrap();
+        poll::holds("it runs the program", SOON, async || executable().ends_with(name)).await.unwrap();
+    }
+}
+
+impl Drop for Turning {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What this very test is selected by, and no workload of it.
 pub(crate) fn own() -> String {
     Seats::Programs.own_selector().unwrap()
@@ -187,10 +218,17 @@ pub(crate) async fn svids(channel: &Channel, pid: u32) -> Result<SubscribeToX509
 
 /// A stream of the SVIDs of a process, whose first message has come.
 pub(crate) async fn followed(channel: &Channel, pid: u32) -> Streaming<SubscribeToX509svidResponse> {
-    let question = SubscribeToX509svidRequest { reference: by_pid(pid) };
-    let mut stream = stream(channel, "SubscribeToX509SVID", question).await.unwrap();
+    let mut stream = svid_stream(channel, pid).await.unwrap();
     next(&mut stream).await.unwrap();
     stream
+}
+
+/// A stream of the SVIDs of a process.
+pub(crate) async fn svid_stream(
+    channel: &Channel,
+    pid: u32,
+) -> Result<Streaming<SubscribeToX509svidResponse>, Status> {
+    stream(channel, "SubscribeToX509SVID", SubscribeToX509svidRequest { reference: by_pid(pid) }).await
 }
 
 pub(crate) fn ids(response: &SubscribeToX509svidResponse) -> Vec<&str> {

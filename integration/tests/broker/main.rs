@@ -7,3 +7,4 @@ mod endpoint;
 mod fixture;
 mod references;
 mod responses;
+mod reuse;

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::fixture::{
-    Node, SOON, URL, WEB, ask, by_pid, followed, ids, next, own, raw, reason, selector, svids,
+    Node, SOON, Turning, URL, WEB, ask, by_pid, followed, ids, next, own, raw, reason, selector, svids,
 };
 
 /// How each call of the API answers to one reference, given as it goes over the wire.
@@ -206,26 +206,18 @@ async fn ba_29_a_stream_ends_with_its_process_and_with_the_program_that_it_runs(
 
     // A shell that becomes another program when it reads a line: the pid stays, the workload does not.
     node.give("shell", "spiffe://example.org/shell", &selector("sh")).await;
-    let mut shell = Command::new("sh")
-        .args(["-c", "read line; exec sleep 600"])
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut program = Command::new("sh");
+    program.args(["-c", "read line; exec sleep 600"]);
+    let mut shell = Turning::spawn(program);
     let became_shell = async || svids(&channel, shell.id()).await.is_ok();
     poll::holds("the shell has its SVID", SOON, became_shell).await.unwrap();
     let mut stream = followed(&channel, shell.id()).await;
-    drop(shell.stdin.take());
-    let becomes_sleep = async || {
-        let executable = std::fs::read_link(format!("/proc/{}/exe", shell.id())).unwrap();
-        executable.ends_with("sleep")
-    };
-    poll::holds("it runs another program", SOON, becomes_sleep).await.unwrap();
+    shell.turn();
+    shell.runs("sleep").await;
     // What it may have is told again, and it is looked at before: a change of the entries is such a time.
     node.give("again", "spiffe://example.org/again", &selector("sh")).await;
     assert_eq!(next(&mut stream).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(ids(&svids(&channel, shell.id()).await.unwrap()), [WEB], "asked anew, it is the other");
-    shell.kill().unwrap();
-    shell.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use spiffe_bridge::attest::{Attestor, Process};
 use spiffe_bridge::audit::Log;
 use spiffe_bridge::authority;
 use spiffe_bridge::clock::Clock;
-use spiffe_bridge::node::{self, Caller, CallerTask, Node, SealingKey, Session};
+use spiffe_bridge::node::{self, Caller, CallerTask, Node, Rounds, SealingKey, Session};
 use spiffe_bridge::registration::{Directory, Indexer};
 use spiffe_bridge::roster;
 
@@ -148,6 +148,7 @@ pub(super) async fn serve(
             attestor: attestor.clone(),
             node: node.clone(),
             limits: limits.clone(),
+            rounds: Rounds::default(),
             drain: drain.token(),
         };
         let admit = admitter(node.clone(), attestor, &drain);

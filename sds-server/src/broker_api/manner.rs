@@ -97,16 +97,13 @@ fn ended(reason: EndReason) -> Status {
     match reason {
         EndReason::ProcessExited => Reason::NotFound.status("the referenced process has exited"),
         // The same pid, another program: what the broker holds is the former one's.
-        EndReason::ProcessExecuted | EndReason::CredentialsChanged | EndReason::ProcessMoved => {
-            let text = "the referenced process runs another program, has other credentials, or was moved: \
-                        drop what was told of it, and refer to it again";
-            Status::unavailable(text)
-        }
-        EndReason::NotAttested => {
-            let text =
-                "the referenced process could not be attested: `countersign explain pid PID` tells why";
-            Reason::NotEntitled.status(text)
-        }
+        EndReason::ProcessExecuted => another("runs another program"),
+        EndReason::CredentialsChanged => another("has other credentials"),
+        EndReason::ProcessMoved => another("was moved to another cgroup"),
+        // Its user and group are known by then: /proc did not show the rest. Not no, but unknown. WE-17
+        EndReason::NotAttested => Status::unavailable(
+            "the server cannot look at the referenced process just now: it may be about to end, and the log says more",
+        ),
         // Broker Endpoint §6: a new certificate mends it.
         EndReason::CertificateExpired | EndReason::CertificateNotTrusted => Status::unauthenticated(
             "the broker's SVID has expired, or its root is gone: connect with a new one",
@@ -117,4 +114,10 @@ fn ended(reason: EndReason) -> Status {
         // That the server shuts down, and what a later library may add.
         _ => Status::unavailable(reason.to_string()),
     }
+}
+
+/// Of a process that is another workload now, under the same pid.
+fn another(since: &str) -> Status {
+    let text = format!("the referenced process {since}: drop what was told of it, and refer to it again");
+    Status::unavailable(text)
 }

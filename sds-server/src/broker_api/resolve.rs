@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use spiffe_bridge::attest::{AttestError, Attestor, Changed, Process};
-use spiffe_bridge::node::{Caller, CallerTask, Node, Origin, Pids, Session};
+use spiffe_bridge::node::{Caller, CallerTask, Node, Origin, Pids, Rounds, Session};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::Instrument as _;
@@ -23,6 +23,8 @@ pub struct Workloads {
     pub node: Node,
     /// How many files the pidfds of a broker's workloads may be: counted as its connections are.
     pub limits: Limits,
+    /// When they are looked at again.
+    pub rounds: Rounds,
     /// The server's.
     pub drain: CancellationToken,
 }
@@ -53,7 +55,8 @@ impl Workloads {
         let process = Process::by_pid(pid).map_err(|error| of_error(pid, &error))?;
         let caller = Caller::local(broker.caller().connection, process.pid, process.uid, process.gid);
         let (sessions, session) = Session::channel(caller);
-        let task = CallerTask::new(process, self.attestor.clone(), self.node.clone(), sessions);
+        let task = CallerTask::new(process, self.attestor.clone(), self.node.clone(), sessions)
+            .referenced(self.rounds.clone());
         let (drain, span) = (self.drain.clone(), tracing::info_span!("workload", pid));
         // It ends with the last holder of the session.
         tokio::spawn(

@@ -1,4 +1,5 @@
-//! One connection's caller: attested once, and looked at again before anything is published to it.
+//! One connection's caller: attested once, and looked at again before anything is published to it. Or a process that a
+//! broker refers to, looked at again in between as well.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Node;
+use super::rounds::Rounds;
 use super::session::{EndReason, SessionState, Sessions};
 use super::view::Shown;
 use super::wants::Tokens;
@@ -22,6 +24,7 @@ pub struct CallerTask {
     attestor: Arc<Attestor>,
     node: Node,
     sessions: Sessions,
+    rounds: Option<Rounds>,
 }
 
 /// A pidfd for the reactor: it becomes readable when the process exits.
@@ -44,7 +47,14 @@ impl CallerTask {
     #[must_use]
     pub fn new(process: Process, attestor: Arc<Attestor>, node: Node, sessions: Sessions) -> Self {
         sessions.held_by(HolderKey::Process(process.key()));
-        Self { process: Arc::new(process), attestor, node, sessions }
+        Self { process: Arc::new(process), attestor, node, sessions, rounds: None }
+    }
+
+    /// The same for a process that somebody else asks about, who uses what is told for as long as nothing else is: it
+    /// is looked at again in `rounds`, and ends soon after it runs another program or has another user.
+    #[must_use]
+    pub fn referenced(self, rounds: Rounds) -> Self {
+        Self { rounds: Some(rounds), ..self }
     }
 
     /// Runs until the process exits or changes, the connection is gone, or `drain` is cancelled.
@@ -61,11 +71,21 @@ impl CallerTask {
         let reason = tokio::select! {
             reason = self.serve() => reason,
             () = exited => EndReason::ProcessExited,
+            reason = self.changed() => reason,
             () = self.sessions.abandoned() => return,
             () = drain.cancelled() => EndReason::Draining,
         };
         tracing::debug!(pid = self.process.pid, %reason, "session ended");
         self.sessions.publish(SessionState::Ended(reason));
+    }
+
+    /// What it changed in between, where that is looked for.
+    async fn changed(&self) -> EndReason {
+        match &self.rounds {
+            // Boxed: no connection's own process has it.
+            Some(rounds) => Box::pin(rounds.until_failed(|| self.sessions.verify())).await,
+            None => std::future::pending().await,
+        }
     }
 
     async fn serve(&self) -> EndReason {

@@ -124,6 +124,12 @@ type Look = Box<dyn Fn() -> Result<(), EndReason> + Send + Sync>;
 #[derive(Clone, Default)]
 struct Check(Arc<ArcSwapOption<Look>>);
 
+impl Check {
+    fn verify(&self) -> Result<(), EndReason> {
+        self.0.load().as_deref().map_or(Ok(()), |look| look())
+    }
+}
+
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Check(..)")
@@ -175,7 +181,7 @@ impl Session {
     /// # Errors
     /// Why the session is over; its task will come to the same result.
     pub fn verify(&self) -> Result<(), EndReason> {
-        self.check.0.load().as_deref().map_or(Ok(()), |look| look())
+        self.check.verify()
     }
 
     /// The state for one stream to follow, beginning with what it is now.
@@ -203,6 +209,11 @@ impl Sessions {
     /// Says how to look at the process again, once it was attested.
     pub(super) fn attested(&self, look: impl Fn() -> Result<(), EndReason> + Send + Sync + 'static) {
         self.1.0.store(Some(Arc::new(Box::new(look))));
+    }
+
+    /// As [`Session::verify`].
+    pub(super) fn verify(&self) -> Result<(), EndReason> {
+        self.1.verify()
     }
 
     /// Which tokens its streams want.
