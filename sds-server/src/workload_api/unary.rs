@@ -52,7 +52,8 @@ pub(crate) async fn fetch(
     }
     let tokens = identities.iter().map(async |identity| {
         let (id, audience) = (identity.svid.spiffe_id.clone(), audience.clone());
-        shared.node.token(id, TokenSpec::Jwt { audience }).await?.fresh().await
+        let caller = session.holder().cloned();
+        shared.node.token(caller, id, TokenSpec::Jwt { audience }).await?.fresh().await
     });
     let tokens = try_join_all(tokens).await.map_err(of_token)?;
     // It took a while: the process may be another by now.

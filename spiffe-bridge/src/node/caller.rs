@@ -118,7 +118,7 @@ impl CallerTask {
                     return changed.into();
                 }
                 if let Some(update) = shown.update {
-                    let update = tokens.add_to(update, self.sessions.wants(), &self.node).await;
+                    let update = tokens.add_to(update, &self.sessions, &self.node).await;
                     self.sessions.publish(SessionState::Serving(update));
                 }
                 tokio::select! {

@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::identity::{SelectorSet, SpiffeId, TrustBundle};
 use crate::keys::pool::{self, ReadyKeys};
 use crate::registration::{Entry, EntryIndex};
+use crate::roster::HolderKey;
 use crate::store::Store;
 
 /// Callers that wait for their view. A full queue holds new connections back, it loses none.
@@ -58,6 +59,7 @@ enum Command {
         reply: oneshot::Sender<watch::Receiver<Shown>>,
     },
     Token {
+        caller: Option<HolderKey>,
         spiffe_id: SpiffeId,
         token: TokenSpec,
         reply: oneshot::Sender<Result<watch::Receiver<TokenShown>, TokenRefused>>,
@@ -117,12 +119,17 @@ impl Node {
     }
 
     /// Follows a token of `spiffe_id`, which whoever asks is entitled to: issued if it is not there, and renewed as long
-    /// as it is followed.
+    /// as it is followed. `caller` is who asks, for its share of the pace; those who are not known share one.
     ///
     /// # Errors
     /// [`TokenRefused`].
-    pub async fn token(&self, spiffe_id: SpiffeId, token: TokenSpec) -> Result<TokenFollower, TokenRefused> {
-        let asked = self.ask(|reply| Command::Token { spiffe_id, token, reply }).await;
+    pub async fn token(
+        &self,
+        caller: Option<HolderKey>,
+        spiffe_id: SpiffeId,
+        token: TokenSpec,
+    ) -> Result<TokenFollower, TokenRefused> {
+        let asked = self.ask(|reply| Command::Token { caller, spiffe_id, token, reply }).await;
         let shown = asked.map_err(|NodeClosed| TokenRefused::Closed)??;
         Ok(TokenFollower::new(shown, self.clock.clone()))
     }

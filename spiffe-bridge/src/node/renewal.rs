@@ -1,6 +1,8 @@
-//! When to renew, and when to try again: plain functions of time.
+//! When to renew, and when to try again: plain functions of time, and chance beside them.
 
 use std::time::Duration;
+
+use aws_lc_rs::rand;
 
 use crate::clock::Timestamp;
 
@@ -44,6 +46,13 @@ pub(super) fn retry_after(failures: u32, life_left: Option<Duration>, jitter: f6
     let longest = life_left.map_or(Duration::from_secs(60), |left| (left / 4).min(Duration::from_secs(60)));
     let wait = doubled.min(longest).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0);
     wait.max(Duration::from_millis(100))
+}
+
+/// A random share in 0..1; none where the system has no randomness.
+pub(super) fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    let filled = rand::fill(&mut bytes).is_ok();
+    if filled { f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX) } else { 0.0 }
 }
 
 #[cfg(test)]

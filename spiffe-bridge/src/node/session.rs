@@ -211,6 +211,11 @@ impl Sessions {
         self.1.0.store(Some(Arc::new(Box::new(look))));
     }
 
+    /// As [`Session::holder`].
+    pub(super) fn holder(&self) -> Option<&HolderKey> {
+        self.3.get()
+    }
+
     /// As [`Session::verify`].
     pub(super) fn verify(&self) -> Result<(), EndReason> {
         self.1.verify()

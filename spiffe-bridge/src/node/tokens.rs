@@ -50,7 +50,7 @@ pub enum TokenRefused {
     TooMany,
     /// Invariant 11.
     #[error(
-        "new tokens of this identity are asked for faster than {TOKENS_PER_SECOND} a second: use one again until it ends, or come again"
+        "new tokens of this identity are asked for faster than {TOKENS_PER_SECOND} a second, which its callers share: use one again until it ends, or come again"
     )]
     TooFast,
     /// It could not be issued, or not in time.

@@ -5,10 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::engine::Node;
+use super::renewal::{jitter, retry_after};
+use super::session::Sessions;
 use super::tokens::{TokenFollower, TokenSpec};
 use crate::identity::{SpiffeId, WorkloadUpdate};
+use crate::roster::HolderKey;
 
 /// The most tokens that the streams of one connection get together. Invariant 11.
 pub const MAX_WANTS: usize = 64;
@@ -94,22 +98,51 @@ pub(super) struct Tokens {
     followed: BTreeMap<(SpiffeId, TokenSpec), TokenFollower>,
     /// One a token: it ends when that token is another, or gone.
     changes: JoinSet<()>,
+    again: Again,
+}
+
+/// When what was refused for now is asked for again. What is held is renewed by the engine, and is never refused.
+#[derive(Debug, Default)]
+struct Again {
+    at: Option<Instant>,
+    refusals: u32,
+}
+
+impl Again {
+    /// After a pass in which something was refused, or was not, and something new was had, or was not: the pace makes up
+    /// for a token in milliseconds, and a crowd that has nothing for long asks ever less often.
+    fn settle(&mut self, is_refused: bool, is_served: bool) {
+        if !is_refused {
+            *self = Self::default();
+            return;
+        }
+        self.refusals = if is_served { 1 } else { self.refusals.saturating_add(1) };
+        self.at = Some(Instant::now() + retry_after(self.refusals, None, jitter()));
+    }
+
+    async fn due(&self) {
+        match self.at {
+            Some(at) => Box::pin(tokio::time::sleep_until(at)).await, // boxed: few wait
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Tokens {
-    /// `update` with the tokens that `wants` asks for and that are there. The very same if nothing is asked for.
+    /// `update` with the tokens that the streams of `sessions` want and that are there. The very same if nothing is asked for.
     pub(super) async fn add_to(
         &mut self,
         update: Arc<WorkloadUpdate>,
-        wants: &Wants,
+        sessions: &Sessions,
         node: &Node,
     ) -> Arc<WorkloadUpdate> {
-        let wanted = wants.current();
+        let wanted = sessions.wants().current();
         if wanted.is_empty() && self.followed.is_empty() {
+            self.again = Again::default();
             return update;
         }
         // Boxed: few want any.
-        Box::pin(self.follow(&update, &wanted, node)).await;
+        Box::pin(self.follow(&update, &wanted, sessions.holder(), node)).await;
         if wanted.is_empty() {
             return update;
         }
@@ -128,7 +161,13 @@ impl Tokens {
     }
 
     /// Follows what is wanted of the identities that there are, and nothing else.
-    async fn follow(&mut self, update: &WorkloadUpdate, wanted: &BTreeSet<Want>, node: &Node) {
+    async fn follow(
+        &mut self,
+        update: &WorkloadUpdate,
+        wanted: &BTreeSet<Want>,
+        holder: Option<&HolderKey>,
+        node: &Node,
+    ) {
         let ids = || update.identities.iter().map(|identity| &identity.svid.spiffe_id);
         let mut keys = BTreeSet::new();
         for want in wanted {
@@ -141,15 +180,22 @@ impl Tokens {
             }
         }
         self.followed.retain(|key, follower| keys.contains(key) && !follower.is_gone());
+        let (mut refused, mut is_served) = (BTreeSet::new(), false);
         for key in keys {
-            if self.followed.contains_key(&key) {
+            let (id, spec) = &key;
+            // Who was refused one of an identity is refused the next.
+            if self.followed.contains_key(&key) || refused.contains(id) {
                 continue;
             }
-            // Refused for now: asked for again with the next change.
-            if let Ok(follower) = node.token(key.0.clone(), key.1.clone()).await {
-                self.followed.insert(key, follower);
+            match node.token(holder.cloned(), id.clone(), spec.clone()).await {
+                Ok(follower) => {
+                    is_served = true;
+                    self.followed.insert(key, follower);
+                }
+                Err(_) => drop(refused.insert(key.0)),
             }
         }
+        self.again.settle(!refused.is_empty(), is_served);
         self.changes = JoinSet::new();
         for follower in self.followed.values_mut() {
             follower.mark_seen(); // what is read from here on is at least this
@@ -162,10 +208,17 @@ impl Tokens {
         }
     }
 
-    /// Waits until one of them has changed since [`Self::add_to`].
+    /// Waits until one of them has changed since [`Self::add_to`], or one that was refused should be asked for again.
     pub(super) async fn changed(&mut self) {
-        if self.changes.join_next().await.is_none() {
-            std::future::pending().await
+        let Self { changes, again, .. } = self;
+        let change = async {
+            if changes.join_next().await.is_none() {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = change => {}
+            () = again.due() => {}
         }
     }
 }

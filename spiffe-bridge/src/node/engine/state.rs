@@ -77,8 +77,8 @@ impl State {
                 self.own.push(entry);
                 drop(reply.send(self.view(selectors, cache, now)));
             }
-            Command::Token { spiffe_id, token, reply } => {
-                drop(reply.send(self.token(&spiffe_id, token, now)))
+            Command::Token { caller, spiffe_id, token, reply } => {
+                drop(reply.send(self.token(caller.as_ref(), &spiffe_id, token, now)))
             }
             Command::Identities { reply } => drop(reply.send(self.identities())),
         }

@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use aws_lc_rs::rand;
-
 use super::turns::{Admission, Urgency};
 use super::{Answer, Issue, IssueError, Slot, Spec, State};
 use crate::clock::Timestamp;
 use crate::identity::SpiffeId;
 use crate::keys::pool::ReadyKeys;
 use crate::node::cache::{Cache, Kept};
-use crate::node::renewal::{renew_at, retry_after};
+use crate::node::renewal::{jitter, renew_at, retry_after};
 use crate::node::slot::{Credential, Held, Phase};
 use crate::node::status::{IdentityStatus, NodeStatus};
 use crate::node::view::ViewId;
@@ -245,11 +243,4 @@ fn error_chain(error: &dyn std::error::Error) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ")
-}
-
-/// A random share in 0..1; none where the system has no randomness.
-fn jitter() -> f64 {
-    let mut bytes = [0; 4];
-    let filled = rand::fill(&mut bytes).is_ok();
-    if filled { f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX) } else { 0.0 }
 }

@@ -12,18 +12,20 @@ use crate::node::renewal::renew_at;
 use crate::node::slot::{Credential, Held, Phase};
 use crate::node::tokens::{MAX_TOKENS_PER_IDENTITY, TokenRefused, TokenShown, TokenSpec};
 use crate::registration::Entry;
+use crate::roster::HolderKey;
 
 impl State {
     /// A token to follow, issued if it is not there, unless the identity has too many in use or asks too fast.
     pub(super) fn token(
         &mut self,
+        caller: Option<&HolderKey>,
         spiffe_id: &SpiffeId,
         token: TokenSpec,
         now: Timestamp,
     ) -> Result<watch::Receiver<TokenShown>, TokenRefused> {
         let spec = Spec::token(spiffe_id, token);
         if !self.slots.contains_key(&spec) {
-            if !self.pace.allows(&spec.spiffe_id, now) {
+            if !self.pace.allows(&spec.spiffe_id, caller, now) {
                 return Err(TokenRefused::TooFast);
             }
             self.make_room(&spec.spiffe_id).ok_or(TokenRefused::TooMany)?;
