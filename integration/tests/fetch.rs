@@ -1,11 +1,18 @@
 //! One question, one answer: FetchSecrets by gRPC, and by REST for an Envoy that polls.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use data_encoding::BASE64;
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use integration::app::App;
 use integration::mesh::{Mesh, Plan, Pool, Way, proxy, remote_entry};
 use integration::remote::{self, Door};
@@ -14,8 +21,14 @@ use integration::seats::Seats;
 use integration::server::{Options, Server};
 use integration::{poll, sds};
 use prost::Message;
+use serde_json::{Value, json};
+use spiffe::WorkloadApiClient;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tonic::Code;
 use tonic::transport::Channel;
+
+const AUDIENCE: &str = "https://reports.example.org";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fetch_secrets_answers_what_there_is() {
@@ -68,6 +81,102 @@ async fn answers(channel: Channel, give_identity: impl FnOnce()) {
     let again = fetch(&["default", "ROOTCA"]).await.unwrap().into_inner();
     assert_eq!(response.version_info, again.version_info);
     assert_eq!(fetch(&["spiffe://example.org/other"]).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_fetched_without_a_stream() {
+    fetches_tokens(Way::Socket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_fetched_without_a_stream_over_the_network() {
+    fetches_tokens(Way::Network).await;
+}
+
+/// By gRPC and by REST, before there is an identity and through a renewal.
+async fn fetches_tokens(way: Way) {
+    let scratch = Scratch::new().unwrap();
+    let door = Door::new(&scratch).unwrap();
+    let more = format!("authority: {{jwt_lifetime: 8s}}\n{}", door.config(""));
+    let server = Server::start(&scratch, "server", &Options { more, ..Options::default() }).await.unwrap();
+    let credential = door.operator.issue(&proxy("edge"), Duration::from_secs(3600)).unwrap();
+    let (channel, mut rest) = match way {
+        Way::Socket => {
+            let stream = UnixStream::connect(server.socket()).await.unwrap();
+            (sds::connect(&server.socket()).await.unwrap(), dialled(stream).await)
+        }
+        Way::Network => {
+            let config = remote::client(Some(&credential)).unwrap();
+            let stream = remote::shake(door.address, config).await.unwrap();
+            (remote::connect(door.address, &credential).await.unwrap(), dialled(stream).await)
+        }
+    };
+    let mut client = SecretDiscoveryServiceClient::new(channel);
+    let mut fetch = async || {
+        let resource_names = vec![format!("jwt:{AUDIENCE}")];
+        client.fetch_secrets(DiscoveryRequest { resource_names, ..Default::default() }).await
+    };
+    assert_eq!(fetch().await.unwrap_err().code(), Code::NotFound, "no entry yet");
+    assert_eq!(polled(&mut rest, "").await.0, 404, "no entry yet");
+
+    let (id, own) = ("spiffe://example.org/web", Seats::here().own_selector().unwrap());
+    match way {
+        Way::Socket => server.add_entry(id, &[&own]).unwrap(),
+        Way::Network => {
+            server.write_documents("edge", &remote_entry(id, "edge")).unwrap();
+            // Who judges here.
+            server.add_entry("spiffe://example.org/judge", &[&own]).unwrap();
+        }
+    }
+    let judge = WorkloadApiClient::connect_to(format!("unix:{}", server.socket().display())).await.unwrap();
+    let mut seen = BTreeSet::new();
+    let begin = Instant::now();
+    while seen.len() < 3 {
+        assert!(begin.elapsed() < Duration::from_secs(40), "{} tokens", seen.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // The entry may not have been read yet.
+        let Ok(response) = fetch().await else { continue };
+        let response = response.into_inner();
+        let secret = Secret::decode(&*response.resources[0].value).unwrap();
+        let Some(secret::Type::GenericSecret(generic)) = secret.r#type else { panic!("{}", secret.name) };
+        let Some(Specifier::InlineBytes(bytes)) = generic.secret.unwrap().specifier else { panic!("a form") };
+        let token = String::from_utf8(bytes).unwrap();
+        // It is never one that is about to end, whenever it is asked for.
+        let judged = judge.validate_jwt_token(AUDIENCE, &token).await.unwrap();
+        assert_eq!(judged.spiffe_id().to_string(), id);
+        let (status, told) = polled(&mut rest, "").await;
+        let version = told["version_info"].as_str().unwrap();
+        assert_eq!(status, 200);
+        let encoded = told["resources"][0]["generic_secret"]["secret"]["inline_bytes"].as_str().unwrap();
+        let by_rest = String::from_utf8(BASE64.decode(encoded.as_bytes()).unwrap()).unwrap();
+        if version == response.version_info {
+            assert_eq!(by_rest, token);
+            assert!(matches!(polled(&mut rest, version).await.0, 304 | 200), "that one again, or the next");
+        }
+        judge.validate_jwt_token(AUDIENCE, &by_rest).await.unwrap();
+        seen.insert(token);
+    }
+}
+
+async fn dialled<S>(stream: S) -> SendRequest<Full<Bytes>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(stream);
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// The answer by REST to a client that has `version`.
+async fn polled(sender: &mut SendRequest<Full<Bytes>>, version: &str) -> (u16, Value) {
+    let question = json!({ "resource_names": [format!("jwt:{AUDIENCE}")], "version_info": version });
+    let request =
+        http::Request::post("http://sds/v3/discovery:secrets").header("content-type", "application/json");
+    let answer = sender.send_request(request.body(question.to_string().into()).unwrap()).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
 /// The block of `api_config_source` with other keys, in the indentation that it has.

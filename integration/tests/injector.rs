@@ -8,11 +8,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use envoy_configs::{Host, Remote};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use integration::envoy::Envoy;
+use integration::mesh::{Way, comes_to, remote_entry};
+use integration::remote::Door;
 use integration::scratch::Scratch;
 use integration::seats::Seats;
 use integration::server::{Options, Server};
@@ -40,8 +43,42 @@ async fn service(listen: SocketAddr) {
     }
 }
 
+/// Where Envoy asks: the address of the cluster, and what else it says.
+struct Asked {
+    address: String,
+    more: String,
+}
+
+impl Asked {
+    fn socket(path: &Path) -> Self {
+        Self { address: format!("pipe: {{ path: \"{}\" }}", path.display()), more: String::new() }
+    }
+
+    fn network(remote: &Remote) -> Self {
+        let Remote { host: Host { host, port }, certificate_chain, private_key, roots } = remote;
+        let [chain, key, roots] = [certificate_chain, private_key, roots].map(|path| path.display());
+        let more = format!(
+            r#"
+    transport_socket:
+      name: envoy.transport_sockets.tls
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        common_tls_context:
+          tls_params: {{ tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3 }}
+          tls_certificates: [{{ certificate_chain: {{ filename: "{chain}" }}, private_key: {{ filename: "{key}" }} }}]
+          validation_context:
+            trusted_ca: {{ filename: "{roots}" }}
+            match_typed_subject_alt_names: [{{ san_type: URI, matcher: {{ exact: "spiffe://example.org/countersign/server" }} }}]"#
+        );
+        Self { address: format!("socket_address: {{ address: {host}, port_value: {port} }}"), more }
+    }
+}
+
+const STREAM: &str = "api_type: DELTA_GRPC, grpc_services: [{ envoy_grpc: { cluster_name: sds } }]";
+const POLL: &str = "api_type: REST, cluster_names: [sds], refresh_delay: 0.5s";
+
 /// An Envoy between the program and the service, which adds the token.
-fn bootstrap(admin: &Path, sds: &Path, program: SocketAddr, service: SocketAddr) -> String {
+fn bootstrap(admin: &Path, asked: &Asked, how: &str, program: SocketAddr, service: SocketAddr) -> String {
     format!(
         r#"
 admin: {{ address: {{ pipe: {{ path: "{admin}" }} }} }}
@@ -72,10 +109,7 @@ static_resources:
                     name: "jwt:{AUDIENCE}"
                     sds_config:
                       resource_api_version: V3
-                      api_config_source:
-                        api_type: DELTA_GRPC
-                        transport_api_version: V3
-                        grpc_services: [{{ envoy_grpc: {{ cluster_name: sds }} }}]
+                      api_config_source: {{ transport_api_version: V3, {how} }}
           - name: router
             typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
   clusters:
@@ -88,10 +122,11 @@ static_resources:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: {{ http2_protocol_options: {{}} }}
-    load_assignment: {{ cluster_name: sds, endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ pipe: {{ path: "{sds}" }} }} }} }}] }}] }}
+    load_assignment: {{ cluster_name: sds, endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ {address} }} }} }}] }}] }}{more}
 "#,
         admin = admin.display(),
-        sds = sds.display(),
+        address = asked.address,
+        more = asked.more,
         program = program.port(),
         service = service.port(),
     )
@@ -99,17 +134,49 @@ static_resources:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_knows_nothing_of_tokens_is_known_by_one() {
+    // Three lifetimes of a token.
+    injects(Way::Socket, STREAM, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_polls_by_rest_has_its_token_renewed() {
+    injects(Way::Socket, POLL, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_comes_over_the_network_has_its_token_renewed() {
+    injects(Way::Network, STREAM, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_polls_over_the_network_has_its_token_renewed() {
+    injects(Way::Network, POLL, 3).await;
+}
+
+/// The program is known by one token after the other, `tokens` of them, whichever way Envoy asks.
+async fn injects(way: Way, how: &str, tokens: usize) {
     let scratch = Scratch::new().unwrap();
-    let options = Options { more: "authority: {jwt_lifetime: 6s}\n".into(), ..Options::default() };
-    let server = Server::start(&scratch, "server", &options).await.unwrap();
+    let door = Door::new(&scratch).unwrap();
+    let more = format!("authority: {{jwt_lifetime: 6s}}\n{}", door.config(""));
+    let server = Server::start(&scratch, "server", &Options { more, ..Options::default() }).await.unwrap();
     let seats = Seats::here();
     let seat = seats.take(&scratch, 0).unwrap();
-    server.add_entry(WEB, &[&seat.selector]).unwrap();
+    let asked = match way {
+        Way::Socket => {
+            server.add_entry(WEB, &[&seat.selector]).unwrap();
+            Asked::socket(&server.socket())
+        }
+        Way::Network => {
+            server.write_documents("web", &remote_entry(WEB, "web")).unwrap();
+            let dir = scratch.dir("proxies", None).unwrap();
+            Asked::network(&comes_to(&door, &server, &dir, "web").unwrap())
+        }
+    };
     server.add_entry("spiffe://example.org/reports", &[&seats.own_selector().unwrap()]).unwrap();
     let (program, reports) = (ports::free().unwrap(), ports::free().unwrap());
     tokio::spawn(service(reports));
     let admin = Envoy::admin_socket(&scratch, "injector");
-    let text = bootstrap(&admin, &server.socket(), program, reports);
+    let text = bootstrap(&admin, &asked, how, program, reports);
     let mut envoy = Envoy::start(&scratch, "injector", &seat, &text).unwrap();
     envoy.live().await.unwrap();
 
@@ -129,8 +196,8 @@ async fn a_program_that_knows_nothing_of_tokens_is_known_by_one() {
     let domain = TrustDomain::new("example.org").unwrap();
     let mut seen = BTreeSet::new();
     let start = std::time::Instant::now();
-    // Three lifetimes of a token: none that has expired is ever seen.
-    while seen.len() < 4 {
+    // None that has expired is ever seen.
+    while seen.len() < tokens {
         assert!(start.elapsed() < Duration::from_secs(60), "renewed {} times", seen.len());
         let value = call().await;
         let token = value.strip_prefix("Bearer ").expect("one token, ours").to_owned();

@@ -143,7 +143,12 @@ pub(super) async fn serve(
         };
         let limits = Limits::new(&settings.limits, runtime::open_files())
             .with_remote(settings.remote.connections, settings.remote.connections_per_address);
-        let shared = Shared { clock: clock.clone(), streams: parts.streams.clone(), limits: settings.sds };
+        let shared = Shared {
+            clock: clock.clone(),
+            streams: parts.streams.clone(),
+            limits: settings.sds,
+            tokens: Some(node.clone()),
+        };
         let workloads = Workloads {
             attestor: attestor.clone(),
             node: node.clone(),

@@ -13,7 +13,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Limited};
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{ContentHash, Version, WorkloadUpdate};
-use spiffe_bridge::node::{EndReason, Session, SessionState};
+use spiffe_bridge::node::{EndReason, Node, Session, SessionState};
 use tonic::Status;
 
 use super::frame::Frame as Piece;
@@ -28,6 +28,8 @@ use super::stream::{of_end, of_frame};
 use super::wire::{CONTENT_FIELD, put_len, put_str};
 use super::{frame, rest, sotw};
 use crate::runtime::BoxError;
+
+mod tokens;
 
 /// From the first byte of the question to its answer. A first SVID takes milliseconds to be signed.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -81,22 +83,27 @@ pub(super) struct Question {
     pub(super) type_url: String,
 }
 
+/// What an answer takes beside the question.
+pub(super) struct Around {
+    pub(super) limits: Limits,
+    pub(super) proxies: Proxies,
+    pub(super) tokens: Option<Node>,
+    pub(super) now: Timestamp,
+}
+
 /// Answers one request.
 pub(super) async fn answer<B>(
     form: Form,
     body: B,
     session: Session,
     place: Place,
-    limits: Limits,
-    proxies: Proxies,
-    now: Timestamp,
+    around: Around,
 ) -> Response<Whole>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let answered =
-        tokio::time::timeout(DEADLINE, ask(form, body, session, place, &limits, &proxies, now)).await;
+    let answered = tokio::time::timeout(DEADLINE, ask(form, body, session, place, &around)).await;
     let late = || Err(Status::deadline_exceeded("the first SVID is still being signed: ask again"));
     match (answered.unwrap_or_else(|_| late()), form) {
         (Ok(response), _) => response,
@@ -110,14 +117,13 @@ async fn ask<B>(
     body: B,
     session: Session,
     place: Place,
-    limits: &Limits,
-    proxies: &Proxies,
-    now: Timestamp,
+    around: &Around,
 ) -> Result<Response<Whole>, Status>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    let Around { limits, proxies, tokens, now } = around;
     let bytes = read(body, place).await?;
     let question = match form {
         Form::Grpc => of_grpc(bytes, limits)?,
@@ -130,12 +136,16 @@ where
         return Err(Status::resource_exhausted(Refusal::TooManyNames { max: limits.names }.to_string()));
     }
     let update = served(&session).await.map_err(of_end)?;
-    let found = find(&update, question.names, now);
+    let (update, missing) = tokens::added(update, &question.names, &session, tokens.as_ref()).await;
+    // It took a while: the caller may be another by now.
+    session.verify().map_err(of_end)?;
+    let found = find(&update, question.names, *now);
     let Some(version) = version(&found) else {
         // "Not yours" and "no such name" are one answer (invariant 7).
-        return Err(Status::not_found("no secret of these names is available to this caller"));
+        let none = || Status::not_found("no secret of these names is available to this caller");
+        return Err(missing.map_or_else(none, |refused| Status::unavailable(refused.to_string())));
     };
-    proxies.fetched(&session, &found, &update, now);
+    proxies.fetched(&session, &found, &update, *now);
     Ok(match form {
         Form::Grpc => grpc(&version, &found),
         Form::Rest if question.version == version => rest::unchanged(),

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::core::v3::DataSource;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
-    CertificateValidationContext, Secret, SpiffeCertValidatorConfig, TlsCertificate,
+    CertificateValidationContext, GenericSecret, Secret, SpiffeCertValidatorConfig, TlsCertificate,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::google::protobuf::Any;
@@ -89,6 +89,7 @@ fn write_secret(resource: &Resource, text: &mut String) -> Result<(), Status> {
             let context = validation(&context).ok_or_else(fault)?;
             text.push_str(&format!("\"validation_context\":{context}"));
         }
+        Some(Type::GenericSecret(generic)) => write_generic(generic, text),
         _ => return Err(fault()),
     }
     text.push('}');
@@ -102,9 +103,20 @@ fn write_certificate(certificate: TlsCertificate, text: &mut String) {
     text.push_str("\"},\"private_key\":{\"inline_bytes\":\"");
     BASE64.encode_append(inline(certificate.private_key.as_ref()), text);
     text.push_str("\"}}");
-    if let Some(DataSource { specifier: Some(Specifier::InlineBytes(mut key)), .. }) = certificate.private_key
-    {
-        key.zeroize();
+    wipe(certificate.private_key);
+}
+
+/// As [`write_certificate`].
+fn write_generic(generic: GenericSecret, text: &mut String) {
+    text.push_str("\"generic_secret\":{\"secret\":{\"inline_bytes\":\"");
+    BASE64.encode_append(inline(generic.secret.as_ref()), text);
+    text.push_str("\"}}");
+    wipe(generic.secret);
+}
+
+fn wipe(secret: Option<DataSource>) {
+    if let Some(DataSource { specifier: Some(Specifier::InlineBytes(mut bytes)), .. }) = secret {
+        bytes.zeroize();
     }
 }
 

@@ -13,10 +13,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::Either;
 use spiffe_bridge::clock::Clock;
-use spiffe_bridge::node::Session;
+use spiffe_bridge::node::{Node, Session};
 use tonic::Status;
 
-use super::fetch::{self, Form, Whole};
+use super::fetch::{self, Around, Form, Whole};
 use super::limits::Limits;
 use super::metrics::{Event, Metrics, RefusedFor};
 use super::partial::{Place, Room, Unfinished};
@@ -40,6 +40,8 @@ pub struct Shared {
     pub streams: StreamRegistry,
     /// What a client may make us keep.
     pub limits: Limits,
+    /// Who makes tokens that are fetched without a stream; without it there are none.
+    pub tokens: Option<Node>,
 }
 
 /// `envoy.service.secret.v3.SecretDiscoveryService`, and secrets by
@@ -49,6 +51,7 @@ pub struct Shared {
 pub struct SdsService {
     env: Environment,
     streams: StreamRegistry,
+    tokens: Option<Node>,
     /// Nonces of another run of the server are not taken for ours. XD-04.
     salt: u64,
 }
@@ -68,7 +71,7 @@ impl SdsService {
             names: Room::new(name_bytes),
             log: Arc::new(Seldom::several(LINES, LINES_EACH)),
         };
-        Self { env, streams: shared.streams, salt }
+        Self { env, streams: shared.streams, tokens: shared.tokens, salt }
     }
 
     fn answer<B>(&self, request: Request<B>) -> Response<Frames<B>> {
@@ -205,9 +208,13 @@ where
         };
         match self.room_for(&request) {
             Ok((session, place)) => {
-                let (limits, now) = (self.env.limits, self.env.clock.now());
-                let proxies = self.streams.proxies().clone();
-                let answer = fetch::answer(form, request.into_body(), session, place, limits, proxies, now);
+                let around = Around {
+                    limits: self.env.limits,
+                    proxies: self.streams.proxies().clone(),
+                    tokens: self.tokens.clone(),
+                    now: self.env.clock.now(),
+                };
+                let answer = fetch::answer(form, request.into_body(), session, place, around);
                 answer.map(|response| Ok(response.map(Either::Right))).boxed().right_future()
             }
             Err((reason, response)) => {

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Node;
 use super::session::{EndReason, SessionState, Sessions};
+use super::wants::Tokens;
 use crate::attest::{RemoteError, RemotePeer, RemoteTrust};
 use crate::clock::{Clock, Timestamp};
 use crate::registration::Needs;
@@ -49,6 +50,7 @@ impl RemoteTask {
     async fn serve(&self) -> EndReason {
         let mut trust = self.trust.clone();
         let mut needs = Needs::default();
+        let mut tokens = Tokens::default();
         let mut until = match self.admit(&mut trust) {
             Ok(until) => until,
             Err(reason) => return reason,
@@ -69,9 +71,12 @@ impl RemoteTask {
                     }
                 }
                 if let Some(update) = shown.update {
+                    let update = tokens.add_to(update, &self.sessions, &self.node).await;
                     self.sessions.publish(SessionState::Serving(update));
                 }
                 tokio::select! {
+                    () = self.sessions.wants().changed() => {}
+                    () = tokens.changed() => {}
                     changed = view.changed() => if changed.is_err() { return EndReason::Draining },
                     // Looked at above, with whatever else came meanwhile.
                     changed = changes(&trust) => if changed.is_err() { return EndReason::Draining },
