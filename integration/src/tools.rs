@@ -9,6 +9,7 @@ mod debian;
 mod go;
 mod maven;
 pub mod network;
+mod npm;
 mod pip;
 pub mod pkilint;
 
@@ -194,6 +195,14 @@ pub fn go_program(name: &str, source: &Path) -> Result<PathBuf> {
 /// It cannot be built.
 pub fn go_tool(name: &str, source: &Path, package: &str) -> Result<PathBuf> {
     go::build(&tools_dir()?, name, source, package)
+}
+
+/// The program `script` for Node.js in `source`, to be given arguments: see `npm::program`.
+///
+/// # Errors
+/// It cannot be had.
+pub fn node_program(name: &str, source: &Path, script: &str) -> Result<Command> {
+    npm::program(&tools_dir()?, name, source, script)
 }
 
 /// The Java program `class` in `source`, to be given arguments: see `maven::program`.
