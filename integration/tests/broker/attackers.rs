@@ -12,14 +12,16 @@ use integration::remote::client;
 use integration::server::Options;
 use integration::{poll, tools};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use sds_server::proto::broker::{SubscribeToX509svidRequest, SubscribeToX509svidResponse};
+use sds_server::proto::broker::{
+    FetchJwtsvidRequest, FetchJwtsvidResponse, SubscribeToX509svidRequest, SubscribeToX509svidResponse,
+};
 use tokio::net::UnixStream;
 use tonic::Code;
 use tonic::transport::Endpoint;
 use tower::service_fn;
 
 use super::fixture::{
-    BROKER, Node, SOON, Turning, WEB, by_pid, followed, ids, next, own, reason, selector, shake, stream,
+    BROKER, Node, SOON, Turning, WEB, ask, by_pid, followed, ids, next, own, reason, selector, shake, stream,
     svids,
 };
 
@@ -49,9 +51,23 @@ async fn a_broker_whose_entry_is_removed_is_cut_off_at_once_and_for_good() {
     let mut stream = followed(&channel, workload.id()).await;
     node.server.remove_documents("broker").unwrap();
     assert_eq!(next(&mut stream).await.unwrap_err().code(), Code::PermissionDenied);
-    // The connection is closed at once: that may be all that the broker learns.
-    let again = node.channel(&svid).await;
-    assert!(!stream_opens(&again, workload.id()).await);
+    // It may connect, and is told why it is served no more, by every call.
+    let told = |call: Result<(), tonic::Status>| {
+        let refused = call.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        assert!(refused.message().contains("no entry"), "{refused}");
+    };
+    for _ in 0..20 {
+        told(svids(&node.channel(&svid).await, workload.id()).await.map(drop));
+        let question = FetchJwtsvidRequest {
+            reference: by_pid(workload.id()),
+            audience: vec!["reports".into()],
+            spiffe_id: String::new(),
+        };
+        let again = node.channel(&svid).await;
+        let token: Result<FetchJwtsvidResponse, _> = ask(&again, "FetchJWTSVID", question).await;
+        told(token.map(drop));
+    }
     // Given back, it is a broker again by the same SVID.
     node.give("broker", BROKER, &own()).await;
     let channel = node.channel(&svid).await;

@@ -77,6 +77,8 @@ impl Environment {
     ) -> Result<Response<Answer>, (RefusedFor, Status)> {
         let (request, place) = entered.message(body).await?;
         let (asked, reference) = method.read(request)?;
+        // Its certificate alone is not enough: an entry must give its identity still.
+        unary::known(&broker, BROKER).await?;
         let session = self.workloads.resolve(reference, &broker)?;
         match asked {
             Asked::Stream(method) => {

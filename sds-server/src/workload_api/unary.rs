@@ -95,7 +95,7 @@ pub(super) async fn validate(request: Bytes, session: &Session, shared: &Shared)
 }
 
 /// What the workload may have, once it is known who it is.
-async fn known(session: &Session, manner: &Manner) -> Result<Arc<WorkloadUpdate>, Refusal> {
+pub(crate) async fn known(session: &Session, manner: &Manner) -> Result<Arc<WorkloadUpdate>, Refusal> {
     match tokio::time::timeout(DEADLINE, served(session)).await {
         Ok(served) => served.map_err(|reason| (of_reason(reason), (manner.ended)(reason))),
         Err(_) => {

@@ -181,6 +181,9 @@ impl Session {
     /// # Errors
     /// Why the session is over; its task will come to the same result.
     pub fn verify(&self) -> Result<(), EndReason> {
+        if let SessionState::Ended(reason) = &*self.state.borrow() {
+            return Err(*reason);
+        }
         self.check.verify()
     }
 

@@ -65,7 +65,7 @@ where
                         Ok(Event::FirstRequest) if matches!(expects, Expects::FirstRequest(_)) => {
                             expects = Expects::Requests;
                         }
-                        Ok(Event::FirstRequest) => {} // its session ended before
+                        Ok(Event::FirstRequest) => served.close(), // its session ended before: this is told so
                         Ok(Event::Gone) => break,
                         Err(error) => {
                             // The peer's doing, and mostly a process that exits: nothing to act on.
@@ -86,8 +86,11 @@ where
                         served.close(); // open streams go on until forced
                     }
                     () = ended(&mut state), if !matches!(expects, Expects::End(_)) => {
+                        if matches!(expects, Expects::Requests) {
+                            served.close(); // its streams tell why
+                        }
+                        // Who has not asked yet hears it as the answer to the first request, and not as a hang-up.
                         expects = Expects::End(Instant::now() + FAREWELL);
-                        served.close(); // its streams tell why
                     }
                 }
             }
