@@ -49,6 +49,36 @@ async fn the_python_library_fetches_watches_and_validates() {
     assert!(said["refusal"].as_str().unwrap().contains("another audience"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_over_the_c_core_is_told_once_the_server_has_a_name_for_it() {
+    for (named, asks, works) in
+        [("", "", false), ("", "broker.test", false), (", dns_names: [broker.test]", "broker.test", true)]
+    {
+        let scratch = Scratch::new().unwrap();
+        let socket = scratch.dir("broker", None).unwrap().join("broker.sock");
+        let allow = "spiffe://example.org/broker";
+        let more = format!("broker: {{socket: {}, allow: ['{allow}']{named}}}\n", socket.display());
+        let server =
+            Server::start(&scratch, "server", &Options { more, ..Options::default() }).await.unwrap();
+        let sleep = Path::new("/usr/bin/sleep").canonicalize().unwrap();
+        server.add_entry(WEB, &[&format!("unix:path:{}", sleep.display())]).unwrap();
+        let ours = format!("unix:uid:{}", rustix::process::getuid().as_raw());
+        server.add_entry(allow, &[&ours]).unwrap();
+        let mut workload = Command::new(sleep).arg("600").spawn().unwrap();
+        let mut broker = python("broker.py");
+        broker.arg(server.socket()).arg(socket).arg(workload.id().to_string()).arg(asks);
+        let output = tokio::task::spawn_blocking(move || broker.output().unwrap()).await.unwrap();
+        workload.kill().unwrap();
+        workload.wait().unwrap();
+        let said = said(&output);
+        if works {
+            assert_eq!(said["has_web"], true, "{said}");
+        } else {
+            assert_eq!(said["code"], "UNAVAILABLE", "{said}");
+        }
+    }
+}
+
 /// A key that signs in one way, and the bundle in which it is called `k`.
 struct Issuer(MemoryKeys, KeyId, Algorithm);
 

@@ -85,7 +85,7 @@ impl Brokers {
         let Around { trust_domain, limits, bundle, entries, shared, workloads, readiness } = around;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let id = server_id(trust_domain).context("the server's own SPIFFE ID")?;
-        let own = workloads.node.own(id, Vec::new()).await?;
+        let own = workloads.node.own(id, config.dns_names.clone()).await?;
         let (presenter, certificate) = Presenter::new(own, provider.clone(), readiness.guard("brokers"));
         let handshakes = Handshakes::new(provider, bundle.clone(), certificate);
         let (neighbours, health) = Neighbours::new(SERVICES).await?;

@@ -12,6 +12,8 @@ pub struct Config {
     pub group: Option<u32>,
     /// The SPIFFE IDs of the brokers, of the server's own trust domain. Nobody else is answered.
     pub allow: Vec<String>,
+    /// DNS names in the certificate that the server shows on it, beside its SPIFFE ID: for clients that look for a name.
+    pub dns_names: Vec<String>,
     /// Open calls of all brokers; one has at most half of them. Each also takes a file, for the process that it is
     /// about, and counts for that among `limits.connections_per_uid`.
     pub streams: usize,
@@ -19,6 +21,6 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { socket: None, group: None, allow: Vec::new(), streams: 16_384 }
+        Self { socket: None, group: None, allow: Vec::new(), dns_names: Vec::new(), streams: 16_384 }
     }
 }

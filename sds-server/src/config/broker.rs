@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use spiffe_bridge::identity::{TrustDomain, parse_workload_id};
+use spiffe_bridge::x509::DnsNames;
 
 use super::settings::{Found, MAX_SOCKET_BYTES};
 use crate::broker_api::Config;
@@ -58,6 +59,9 @@ pub(super) fn settle(
             }
             Ok(_) => {}
         }
+    }
+    if let Err(error) = DnsNames::parse(&config.dns_names) {
+        find("broker.dns_names", error.to_string());
     }
     if config.streams < 2 {
         let advice = "half of them is the most that one broker takes: give at least 2";
