@@ -161,8 +161,14 @@ impl Stats {
     /// The sum of all whose name starts and ends so: listeners have their address in the name.
     #[must_use]
     pub fn sum(&self, start: &str, end: &str) -> u64 {
+        self.each(start, end).into_iter().sum()
+    }
+
+    /// All whose name starts and ends so, in the order of their names.
+    #[must_use]
+    pub fn each(&self, start: &str, end: &str) -> Vec<u64> {
         let fits = |name: &&String| name.starts_with(start) && name.ends_with(end);
-        self.0.iter().filter(|(name, _)| fits(name)).map(|(_, value)| value).sum()
+        self.0.iter().filter(|(name, _)| fits(name)).map(|(_, value)| *value).collect()
     }
 
     /// Contexts that were really rebuilt by a secret: the one counter that does not count a repetition.

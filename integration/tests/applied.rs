@@ -3,13 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_configs::Api;
 use integration::mint::{Mint, Staple, update};
 use integration::puppet::{DOMAIN, Stand};
-use spiffe_bridge::identity::{Identity, TrustBundle, WorkloadUpdate, X509Svid};
+use integration::{poll, ports};
+use spiffe_bridge::identity::{
+    Admitted, Identity, Memo, Reach, Trust, TrustBundle, WorkloadUpdate, X509Svid,
+};
 use spiffe_bridge::roster::{Enough, Means, NameRow, Standing, Wanted, Why};
 
+const SOON: Duration = Duration::from_secs(30);
 const OTHER: &str = "spiffe://lab.test/other";
 
 /// What a caller with two identities holds: `default` is the first one.
@@ -166,4 +171,117 @@ async fn roots_that_a_listener_takes_for_its_certificate_are_never_proved() {
         assert!(!answer.is_complete(), "{answer:?}");
         stand.puppet.serve(update(&web, &mint.bundle(2, 1).unwrap()));
     }
+}
+
+/// The inbound listener twice, on another port the second time.
+fn with_a_second_listener(text: String) -> String {
+    let first = part(&text, "  - name: inbound\n", CHAINS_END);
+    let copy = replaced(first, "name: inbound", "name: second").replace("&sds", "&sds2");
+    let copy = copy.replace("*sds ", "*sds2 ").replace("*sds\n", "*sds2\n");
+    let port = part(&copy, "port_value: ", " }").to_owned();
+    let copy = replaced(&copy, &port, &format!("port_value: {}", ports::free().unwrap().port()));
+    replaced(&text, first, &format!("{first}{copy}"))
+}
+
+/// How often each listener and cluster has taken a change, in the order of their names.
+async fn taken(stand: &Stand) -> Vec<u64> {
+    let stats = stand.envoy.stats().await.unwrap();
+    let names = ["cluster.upstream.client", "listener."];
+    let mut all = Vec::new();
+    for name in names {
+        all.extend(stats.each(name, "_ssl_socket_factory.ssl_context_update_by_sds"));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_listeners_and_a_cluster_of_one_secret_are_proved_together_and_one_refusal_is_told() {
+    let mut mint = Mint::new(DOMAIN).unwrap();
+    let (first, roots) = (mint.svid("/web", 1, Staple::Free).unwrap(), mint.bundle(1, 0).unwrap());
+    let stand = Stand::start(update(&first, &roots), Api::Delta, with_a_second_listener).await.unwrap();
+    for name in ["default", "ROOTCA"] {
+        stand.stands(name, 1, Standing::ProvedApplied).await.unwrap();
+    }
+    assert_eq!(taken(&stand).await, [2, 2, 2]);
+    let second = mint.svid("/web", 2, Staple::Free).unwrap();
+    stand.puppet.serve(update(&second, &mint.bundle(2, 1).unwrap()));
+    for name in ["default", "ROOTCA"] {
+        let row = stand.stands(name, 2, Standing::ProvedApplied).await.unwrap();
+        assert_eq!(row.dress, 0, "proved as it came");
+    }
+    assert_eq!(taken(&stand).await, [4, 4, 4]);
+
+    // A certificate that both listeners refuse. What is told of it must be what the three really did.
+    let roots = mint.bundle(2, 1).unwrap();
+    stand.puppet.serve(update(&second, &roots));
+    stand.stands("ROOTCA", 2, Standing::ProvedApplied).await.unwrap();
+    let before = taken(&stand).await;
+    stand.puppet.serve(update(&mint.svid("/web", 3, Staple::Must).unwrap(), &roots));
+    let told = |row: &NameRow| row.version.revision.0 == 3 && row.means == Means::Statistics;
+    let row = stand.until("the counters tell of the refusal", "default", told).await.unwrap();
+    let expected = if taken(&stand).await == before { Standing::Refused } else { Standing::PossiblyApplied };
+    assert_eq!((row.standing, &*row.refusals[0].kind), (expected, "ocsp"), "{row:?}");
+    let answer = stand.puppet.roster().missing("default", Wanted::LastSent, Enough::Acknowledgement);
+    assert!(!answer.is_complete(), "{answer:?}");
+    // The next one heals it, and is proved: how many contexts there are was not forgotten.
+    stand.puppet.serve(update(&mint.svid("/web", 4, Staple::Free).unwrap(), &roots));
+    stand.stands("default", 4, Standing::ProvedApplied).await.unwrap();
+}
+
+/// What a caller holds who may trust another domain too: `ALL` is there.
+fn with_all(first: &Arc<X509Svid>, roots: &Arc<TrustBundle>, other: &Arc<TrustBundle>) -> WorkloadUpdate {
+    let all = Trust {
+        bundles: vec![roots.clone(), other.clone()],
+        admitted: Admitted::Everybody,
+        revision: roots.version.revision,
+        memo: Memo::default(),
+    };
+    let reach = Reach { all: Some(Arc::new(all)), ..Reach::default() };
+    WorkloadUpdate { reach: Arc::new(reach), ..update(first, roots) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contexts_that_wait_for_their_roots_are_proved_when_these_come() {
+    let mut mint = Mint::new(DOMAIN).unwrap();
+    let (first, roots) = (mint.svid("/web", 1, Staple::Free).unwrap(), mint.bundle(1, 0).unwrap());
+    let other = Mint::new("other.test").unwrap().bundle(1, 0).unwrap();
+    let change = |text: String| with_a_second_listener(text).replace("ROOTCA", "ALL");
+    let stand = Stand::start(update(&first, &roots), Api::Delta, change).await.unwrap();
+    let told = |row: &NameRow| row.standing == Standing::Acknowledged;
+    stand.until("the certificate came alone", "default", told).await.unwrap();
+    poll::holds("it was told to all of them", SOON, async || taken(&stand).await == [1, 1, 1]).await.unwrap();
+    // Some flushes in which nothing is in use.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stand.row("default").unwrap().standing, Standing::Acknowledged, "0 of 0 is unknown");
+    stand.puppet.serve(with_all(&first, &roots, &other));
+    for name in ["default", "ALL"] {
+        let row = stand.stands(name, 1, Standing::ProvedApplied).await.unwrap();
+        assert_eq!(row.dress, 0, "proved as it came");
+    }
+    assert_eq!(taken(&stand).await, [2, 2, 2]);
+    stand.puppet.serve(with_all(&first, &mint.bundle(2, 1).unwrap(), &other));
+    assert_eq!(stand.stands("ALL", 2, Standing::ProvedApplied).await.unwrap().dress, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_waited_for_its_roots_while_a_listener_worked_is_counted_from_there() {
+    let mut mint = Mint::new(DOMAIN).unwrap();
+    let (first, roots) = (mint.svid("/web", 1, Staple::Free).unwrap(), mint.bundle(1, 0).unwrap());
+    let other = Mint::new("other.test").unwrap().bundle(1, 0).unwrap();
+    // The cluster alone wants `ALL`, which there is not yet.
+    let change = |text: String| {
+        let at = text.rfind("ROOTCA").unwrap();
+        assert!(at > text.find("\n  clusters:").unwrap(), "of the cluster");
+        format!("{}ALL{}", &text[..at], &text[at + "ROOTCA".len()..])
+    };
+    let stand = Stand::start(update(&first, &roots), Api::Delta, change).await.unwrap();
+    for name in ["default", "ROOTCA"] {
+        stand.stands(name, 1, Standing::ProvedApplied).await.unwrap();
+    }
+    assert_eq!(taken(&stand).await, [1, 2], "the cluster has heard of the certificate");
+    stand.puppet.serve(with_all(&first, &roots, &other));
+    // Once more in other bytes: the first time tells how many there are.
+    let row = stand.stands("ALL", 1, Standing::ProvedApplied).await.unwrap();
+    assert!(row.dress <= 1, "{row:?}");
+    assert_eq!(taken(&stand).await[1], 2, "the listener has nothing to do with it");
 }

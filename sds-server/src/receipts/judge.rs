@@ -25,6 +25,8 @@ pub struct Pushed {
 pub struct Window<'a> {
     /// The flush before.
     pub before: &'a Observation,
+    /// Whether `before` has every counter that there was: one that is not in it was 0 then.
+    pub is_whole: bool,
     /// The flush after.
     pub now: &'a Observation,
     /// By name, as the client spells it.
@@ -94,9 +96,12 @@ fn users<'a>(now: &'a Observation, name: &str) -> impl Iterator<Item = &'a Owner
 
 /// What the counter of `owner` says of `names`, all that it uses of those which were pushed.
 fn account(window: &Window<'_>, owner: &Owner, names: &[&str]) -> Account {
-    let count = |seen: &Observation| seen.updates.get(owner).copied().unwrap_or_default();
+    let count = |seen: &Observation| seen.updates.get(owner).copied();
+    let Some(before) = count(window.before).or(window.is_whole.then_some(0)) else { return Account::Unclear };
     // A counter of one process goes back only when its owner was replaced.
-    let Some(rise) = count(window.now).checked_sub(count(window.before)) else { return Account::Unclear };
+    let Some(rise) = count(window.now).unwrap_or_default().checked_sub(before) else {
+        return Account::Unclear;
+    };
     if rise == 0 {
         return Account::Still;
     }

@@ -22,6 +22,11 @@ pub struct Tracker {
     unsettled: u32,
 }
 
+/// Counters that are kept of listeners and clusters that use nothing yet, and the longest name of one: they may have been
+/// raised by what they have while they wait for what they have not, and are counted from there when that has come.
+const WAITING: usize = 1024;
+const WAITING_NAME: usize = 256;
+
 /// Flushes in a row that a window is waited for to come out: a refusal that was superseded unheard, or a name that is in
 /// no statistics, would else keep everything unproved for ever. Then it is counted anew.
 const PATIENCE: u32 = 10;
@@ -34,7 +39,10 @@ struct Base {
     size: (usize, usize),
     /// By stream and name.
     counts: BTreeMap<(u64, Box<str>), Count>,
+    /// Whether nothing was in use yet: then all is counted from the beginning of the process.
     is_beginning: bool,
+    /// Whether every counter of the flush was kept.
+    is_whole: bool,
 }
 
 /// The answers of one stream to one name.
@@ -69,7 +77,7 @@ impl Tracker {
     /// Of a process whose life was seen so far.
     #[must_use]
     pub fn new(life: Life) -> Self {
-        let beginning = Base { is_beginning: true, ..Base::default() };
+        let beginning = Base { is_beginning: true, is_whole: true, ..Base::default() };
         let base = (life == Life::Whole).then_some(beginning);
         Self { base, contexts: BTreeMap::new(), proved: BTreeMap::new(), unsettled: 0 }
     }
@@ -99,7 +107,7 @@ impl Tracker {
     /// A flush came, while the streams stood as `told` (sorted by name).
     pub fn flushed(&mut self, mut now: Observation, told: &[Told]) {
         let size = now.size();
-        now.retain(told.iter().map(|told| &*told.name));
+        let is_whole = now.retain(told.iter().map(|told| &*told.name));
         if self.base.as_ref().is_some_and(|base| base.has_lost(told)) {
             // What its streams were sent before they ended is not known: nothing can be counted over it.
             self.base = None;
@@ -117,10 +125,15 @@ impl Tracker {
             return;
         }
         self.unsettled = 0;
+        let mut is_beginning = false;
         if let Some(base) = &self.base {
-            let pushed = base.pushed(&now, told);
+            // 0 of 0 is unknown: a context that waits for another secret is in no use, and is raised by each that comes.
+            is_beginning =
+                base.is_beginning && !told.is_empty() && now.secrets.values().all(|s| s.users.is_empty());
+            let (beginning, pushed) = (Observation::default(), base.pushed(&now, told));
             let window = Window {
-                before: &base.seen,
+                before: if base.is_beginning { &beginning } else { &base.seen },
+                is_whole: base.is_beginning || base.is_whole,
                 now: &now,
                 pushed: &pushed,
                 contexts: &self.contexts,
@@ -145,7 +158,7 @@ impl Tracker {
         self.proved.retain(|name, _| is_wanted(name));
         let count = |told: &Told| Count { sends: told.sends, nacks: told.nacks, acked: told.acked };
         let counts = told.iter().map(|told| ((told.stream, told.name.clone()), count(told))).collect();
-        self.base = Some(Base { seen: now, size, counts, is_beginning: false });
+        self.base = Some(Base { seen: now, size, counts, is_beginning, is_whole });
     }
 
     /// How far `version` of `name` is proved; `None` if nothing was judged of it.
@@ -166,7 +179,8 @@ impl Base {
     /// New contents that were taken, and refusals, since this flush. What was superseded before its answer came was taken
     /// too, unless the counter of refusals tells otherwise.
     fn since(&self, told: &Told) -> (u64, u64) {
-        let before = self.counts.get(&(told.stream, told.name.clone())).copied().unwrap_or_default();
+        let counted = self.counts.get(&(told.stream, told.name.clone())).filter(|_| !self.is_beginning);
+        let before = counted.copied().unwrap_or_default();
         let nacks = told.nacks.wrapping_sub(before.nacks);
         let taken = told.sends.wrapping_sub(before.sends).saturating_sub(nacks);
         let is_same =
@@ -218,7 +232,8 @@ fn is_settled(base: Option<&Base>, now: &Observation, told: &[Told]) -> bool {
         };
         let refused: u64 = of_name.iter().filter_map(|told| refused.get(&told.stream)).sum();
         let counted = base.is_none_or(|base| {
-            let before = base.seen.secrets.get(&*stat_name(&first.name)).map_or(0, |secret| secret.rejected);
+            let known = base.seen.secrets.get(&*stat_name(&first.name)).filter(|_| !base.is_beginning);
+            let before = known.map_or(0, |secret| secret.rejected);
             secret.rejected.checked_sub(before) == Some(refused)
         });
         // Several subscriptions share one gauge: it shows one of them.
@@ -227,12 +242,20 @@ fn is_settled(base: Option<&Base>, now: &Observation, told: &[Told]) -> bool {
 }
 
 impl Observation {
-    /// Keeps what is of `names`, and of who uses them.
-    fn retain<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+    /// Keeps what is of `names`, and the counters of who uses them or may come to; whether these are all.
+    fn retain<'a>(&mut self, names: impl Iterator<Item = &'a str>) -> bool {
         let names: std::collections::BTreeSet<String> = names.map(stat_name).collect();
         self.secrets.retain(|name, _| names.contains(&**name));
         let used = owners(self, names.iter().map(String::as_str));
-        self.updates.retain(|owner, _| used.contains(owner));
+        let (all, mut waiting) = (self.updates.len(), 0);
+        self.updates.retain(|owner, _| {
+            if used.contains(owner) {
+                return true;
+            }
+            waiting += 1;
+            waiting <= WAITING && owner.len() <= WAITING_NAME
+        });
+        self.updates.len() == all
     }
 
     fn size(&self) -> (usize, usize) {

@@ -41,8 +41,14 @@ fn check(
     let before = seen(BOTH, &[(IN, 10), (OUT, 20)]);
     let now = seen(BOTH, &[(IN, 10 + rise[0]), (OUT, 20 + rise[1])]);
     let (pushed, contexts) = (pushed(names), contexts(known));
-    let window =
-        Window { before: &before, now: &now, pushed: &pushed, contexts: &contexts, is_whole_life: false };
+    let window = Window {
+        before: &before,
+        now: &now,
+        pushed: &pushed,
+        contexts: &contexts,
+        is_whole: true,
+        is_whole_life: false,
+    };
     let verdicts: Vec<_> = judge(&window).into_iter().map(|(name, j)| (name, j.verdict)).collect();
     let expected: Vec<_> = expected.iter().map(|(name, verdict)| (Box::from(*name), *verdict)).collect();
     assert_eq!(verdicts, expected, "{rise:?} {names:?}");
@@ -82,8 +88,14 @@ fn the_first_push_tells_how_many_contexts_there_are() {
     let before = seen(BOTH, &[(IN, 10), (OUT, 20)]);
     let now = seen(BOTH, &[(IN, 13), (OUT, 21)]);
     let (pushed, none) = (pushed(&[("web", 1, 0)]), BTreeMap::new());
-    let window =
-        Window { before: &before, now: &now, pushed: &pushed, contexts: &none, is_whole_life: false };
+    let window = Window {
+        before: &before,
+        now: &now,
+        pushed: &pushed,
+        contexts: &none,
+        is_whole: true,
+        is_whole_life: false,
+    };
     let judged = &judge(&window)["web"];
     assert_eq!(judged.verdict, Verdict::PossiblyApplied);
     assert_eq!(judged.learned, Some([(Owner::new(IN), 3), (Owner::new(OUT), 1)].into()));
@@ -102,8 +114,14 @@ fn from_its_first_push_on_a_process_hides_nothing() {
         let before = Observation::default();
         let now = seen(BOTH, &[(IN, rise), (OUT, 2)]);
         let (pushed, none) = (pushed(&[("web", 1, 0), ("roots", 1, 0)]), BTreeMap::new());
-        let window =
-            Window { before: &before, now: &now, pushed: &pushed, contexts: &none, is_whole_life: true };
+        let window = Window {
+            before: &before,
+            now: &now,
+            pushed: &pushed,
+            contexts: &none,
+            is_whole: true,
+            is_whole_life: true,
+        };
         let judged = judge(&window);
         (judged["web"].clone(), judged["roots"].verdict)
     };
@@ -121,8 +139,14 @@ fn more_contexts_than_before_are_learned_and_fewer_never() {
         let users: &[(&str, &[&str])] = &[("web", &[IN])];
         let (before, now) = (seen(users, &[(IN, 5)]), seen(users, &[(IN, 5 + rise)]));
         let (pushed, known) = (pushed(&[("web", 1, 0)]), contexts(&[("web", &[(IN, 2)])]));
-        let window =
-            Window { before: &before, now: &now, pushed: &pushed, contexts: &known, is_whole_life: false };
+        let window = Window {
+            before: &before,
+            now: &now,
+            pushed: &pushed,
+            contexts: &known,
+            is_whole: true,
+            is_whole_life: false,
+        };
         judge(&window)["web"].clone()
     };
     assert_eq!(
@@ -138,8 +162,14 @@ fn nobody_who_uses_a_name_and_a_counter_that_went_back_prove_nothing() {
     let nobody: &[(&str, &[&str])] = &[("web", &[])];
     let (before, now) = (seen(nobody, &[]), seen(nobody, &[(IN, 5)]));
     let (pushed, known) = (pushed(&[("web", 1, 0)]), contexts(ONE_EACH));
-    let window =
-        Window { before: &before, now: &now, pushed: &pushed, contexts: &known, is_whole_life: false };
+    let window = Window {
+        before: &before,
+        now: &now,
+        pushed: &pushed,
+        contexts: &known,
+        is_whole: true,
+        is_whole_life: false,
+    };
     assert_eq!(judge(&window)["web"].verdict, Verdict::Acknowledged, "0 of 0 is unknown");
     let (before, now) = (seen(BOTH, &[(IN, 5), (OUT, 1)]), seen(BOTH, &[(IN, 1), (OUT, 2)]));
     let window = Window { before: &before, now: &now, ..window };

@@ -235,14 +235,119 @@ fn a_claim_and_a_lost_stream_end_what_is_counted() {
     assert_eq!(stream.verdict("web"), Some(Verdict::Proved), "its contexts are still known");
 }
 
+/// What the flush of an Envoy says with several listeners and clusters: names with their version and users, and counters.
+fn wide(secrets: &[(&str, u64, &[&str])], updates: &[(&str, u64)]) -> Observation {
+    let secret = |version: u64, users: &[&str]| Secret {
+        version: Some(xxh64(self::version(version).to_string().as_bytes())),
+        rejected: 0,
+        users: users.iter().map(|owner| Owner::new(owner)).collect(),
+    };
+    Observation {
+        secrets: secrets.iter().map(|(name, n, users)| ((*name).into(), secret(*n, users))).collect(),
+        updates: updates.iter().map(|(owner, n)| (Owner::new(owner), *n)).collect(),
+    }
+}
+
+const THREE: &[&str] = &["listener.a", "listener.b", "cluster.c"];
+
 #[test]
-fn what_is_kept_of_a_flush_is_what_the_process_was_sent() {
+fn several_that_use_the_same_from_the_start_are_proved_together_and_each_of_them_counts() {
+    let mut stream = Stream::new(Life::Whole);
+    stream.push("web", 1);
+    stream.push("roots", 1);
+    let at = |web, rises: [u64; 3]| {
+        let updates: Vec<_> = THREE.iter().copied().zip(rises).collect();
+        wide(&[("web", web, THREE), ("roots", 1, THREE)], &updates)
+    };
+    stream.flushed(at(1, [2, 2, 2]));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved));
+    assert_eq!(stream.verdict("roots"), Some(Verdict::Proved));
+    stream.push("web", 2);
+    stream.flushed(at(2, [3, 2, 3]));
+    assert_eq!(stream.verdict("web"), Some(Verdict::PossiblyApplied), "b has not taken it");
+    assert_eq!(stream.verdict("roots"), Some(Verdict::Proved));
+    stream.push("web", 3);
+    stream.flushed(at(3, [4, 3, 4]));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved), "this one each has");
+}
+
+#[test]
+fn what_came_while_contexts_waited_for_another_secret_is_counted_with_it() {
+    let mut stream = Stream::new(Life::Whole);
+    stream.push("web", 1);
+    let raised = |by: u64| THREE.iter().map(|owner| (*owner, by)).collect::<Vec<_>>();
+    // Each callback raised its counter, and no context is there that could be used.
+    stream.flushed(wide(&[("web", 1, &[])], &raised(1)));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Acknowledged), "0 of 0 is unknown");
+    stream.flushed(wide(&[("web", 1, &[])], &raised(1)));
+    stream.push("roots", 1);
+    stream.flushed(wide(&[("web", 1, THREE), ("roots", 1, THREE)], &raised(2)));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved));
+    assert_eq!(stream.verdict("roots"), Some(Verdict::Proved));
+    stream.push("roots", 2);
+    stream.flushed(wide(&[("web", 1, THREE), ("roots", 2, THREE)], &raised(3)));
+    assert_eq!(stream.verdict("roots"), Some(Verdict::Proved), "one each was learned");
+}
+
+/// A listener uses `web` and `roots`; a cluster has `web` and waits for `up`.
+fn waiting() -> Stream {
+    let mut stream = Stream::new(Life::Whole);
+    stream.push("web", 1);
+    stream.push("roots", 1);
+    stream.flushed(wide(
+        &[("web", 1, &["listener.a"]), ("roots", 1, &["listener.a"])],
+        &[("listener.a", 2), ("cluster.c", 1)],
+    ));
+    assert_eq!(stream.verdict("web"), Some(Verdict::Proved), "wherever it is in use");
+    stream
+}
+
+fn with_up(up: u64, rises: u64) -> Observation {
+    let both = &["listener.a", "cluster.c"];
+    let secrets: &[(&str, u64, &[&str])] =
+        &[("web", 1, both), ("roots", 1, &["listener.a"]), ("up", up, &["cluster.c"])];
+    wide(secrets, &[("listener.a", 2), ("cluster.c", rises)])
+}
+
+#[test]
+fn what_raised_a_waiting_context_before_is_not_counted_for_what_it_waited_for() {
+    let mut stream = waiting();
+    stream.push("up", 1);
+    stream.flushed(with_up(1, 2));
+    assert_eq!(stream.verdict("up"), Some(Verdict::PossiblyApplied), "how many there are is told by this");
+    assert!(stream.tracker.known("up", version(1)).unwrap().could_be_proved);
+    stream.push("up", 2);
+    stream.flushed(with_up(2, 3));
+    assert_eq!(stream.verdict("up"), Some(Verdict::Proved));
+}
+
+#[test]
+fn a_counter_that_was_not_kept_tells_nothing_of_the_next_push() {
+    let mut stream = waiting();
+    let mut many = wide(
+        &[("web", 1, &["listener.a"]), ("roots", 1, &["listener.a"])],
+        &[("listener.a", 2), ("cluster.c", 1)],
+    );
+    many.updates.extend((0..WAITING).map(|n| (Owner::new(&format!("cluster.{n}")), 1)));
+    stream.flushed(many);
+    stream.push("up", 1);
+    stream.flushed(with_up(1, 2));
+    let known = stream.tracker.known("up", version(1)).unwrap();
+    assert_eq!((known.verdict, known.could_be_proved), (Verdict::PossiblyApplied, false));
+    stream.push("up", 2);
+    stream.flushed(with_up(2, 3));
+    assert!(stream.tracker.known("up", version(2)).unwrap().could_be_proved, "from then on it is");
+}
+
+#[test]
+fn what_is_kept_of_a_flush_is_what_the_process_was_sent_and_some_counters() {
     let mut stream = started();
     let mut wide = flush(1, 1, 0, 2);
-    for n in 0..1000 {
+    for n in 0..20_000 {
         wide.secrets.insert(format!("other{n}").into(), Secret::default());
         wide.updates.insert(Owner::new(&format!("listener.{n}")), 1);
+        wide.updates.insert(Owner::new(&format!("listener.{n}{}", "x".repeat(4000))), 1);
     }
     stream.flushed(wide);
-    assert!(stream.tracker.bytes() < 1000, "{}", stream.tracker.bytes());
+    assert!(stream.tracker.bytes() < WAITING * 64, "{}", stream.tracker.bytes());
 }
