@@ -150,11 +150,13 @@ pub enum Admin {
     Unix(PathBuf),
 }
 
-/// The edge's own certificate: files of a public CA, which Envoy watches.
+/// The edge's own certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EdgeTls {
-    pub certificate_chain: PathBuf,
-    pub private_key: PathBuf,
+pub enum EdgeTls {
+    /// Files of a public CA, which Envoy watches.
+    Files { certificate_chain: PathBuf, private_key: PathBuf },
+    /// Countersign's, for callers that were given its roots: that of the own identity whose entry has this DNS name.
+    Named(String),
 }
 
 /// Countersign over the network. The files are the operator's, and not of Countersign's making.

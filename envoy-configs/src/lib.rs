@@ -106,7 +106,7 @@ fn part(name: &str) -> Option<&'static str> {
         "node" "receipts" "sds" "sds-ads" "sds-cluster" "sds-tls" "sds-sni" "dynamic"
         "inbound" "inbound-log" "inbound-tls" "inbound-http" "tls-inspector" "original-dst" "health"
         "peer-told" "peer-kept" "peer-header" "peer-header-removed"
-        "outbound" "outgoing" "edge-tls" "app-cluster"
+        "outbound" "outgoing" "edge-tls" "edge-files" "edge-named" "app-cluster"
         "upstream" "cluster-type" "upstream-hosts" "upstream-original" "upstream-mesh" "upstream-server" "sni"
         "client-certificate" "client-certificate-by-name" "certificate-fixed" "certificate-by-name" "identity-by-name"
         "passed-chain" "passed-cluster"

@@ -37,7 +37,7 @@ pub struct Settings {
     pub outbound: SocketAddr,
     /// Gateway: where callers from outside the mesh come in.
     pub edge: SocketAddr,
-    /// Gateway: the certificate for callers from outside; none means plain HTTP.
+    /// Gateway: the certificate for callers from outside, who need none; without it plain HTTP.
     pub edge_tls: Option<EdgeTls>,
     /// On-demand: names that are fetched at the start, so that their first caller need not wait.
     pub prefetch: Vec<String>,

@@ -65,9 +65,17 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
     if let Some(name) = &settings.server_name {
         values.insert("sni_name", scalar::server_name("server_name", name)?);
     }
-    if let Some(EdgeTls { certificate_chain, private_key }) = &settings.edge_tls {
-        values.insert("edge_chain", scalar::path("edge_tls", certificate_chain, MAX_PATH)?);
-        values.insert("edge_key", scalar::path("edge_tls", private_key, MAX_PATH)?);
+    match &settings.edge_tls {
+        Some(EdgeTls::Files { certificate_chain, private_key }) => {
+            values.insert("edge_certificate", "edge-files".to_owned());
+            values.insert("edge_chain", scalar::path("edge_tls", certificate_chain, MAX_PATH)?);
+            values.insert("edge_key", scalar::path("edge_tls", private_key, MAX_PATH)?);
+        }
+        Some(EdgeTls::Named(name)) => {
+            values.insert("edge_certificate", "edge-named".to_owned());
+            values.insert("edge_name", scalar::server_name("edge_tls", name)?);
+        }
+        None => {}
     }
     values.extend(certificates(kind, settings)?);
     values.extend(server(settings)?);

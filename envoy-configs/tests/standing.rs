@@ -248,8 +248,9 @@ fn what_cannot_be_used_is_refused_by_name() {
     refused("receipts", |s| s.receipts = Receipts::Every(std::time::Duration::from_millis(99)));
     refused("receipts", |s| s.receipts = Receipts::Every(std::time::Duration::from_micros(100_500)));
     refused("edge_tls", |s| {
-        s.edge_tls = Some(EdgeTls { certificate_chain: "/a\nb".into(), private_key: "/k".into() });
+        s.edge_tls = Some(EdgeTls::Files { certificate_chain: "/a\nb".into(), private_key: "/k".into() });
     });
+    refused("edge_tls", |s| s.edge_tls = Some(EdgeTls::Named("Shop.example.org".into())));
     assert_eq!(check(|s| s.upstreams.clear()), Err(RenderError::NoUpstream));
     let foreign = check(|s| s.callers = listed(&["spiffe://other.test/web"]));
     assert!(matches!(foreign, Err(RenderError::ForeignPeer { .. })));

@@ -121,8 +121,17 @@ fn an_edge_with_a_certificate_is_valid() {
     fs::write(&chain_file, params.self_signed(&key).unwrap().pem()).unwrap();
     fs::write(&key_file, key.serialize_pem()).unwrap();
     let mut chosen = settings(Kind::Gateway);
-    chosen.edge_tls = Some(EdgeTls { certificate_chain: chain_file, private_key: key_file });
+    chosen.edge_tls = Some(EdgeTls::Files { certificate_chain: chain_file, private_key: key_file });
     validate(Release::default(), scratch.path(), &render(Kind::Gateway, &chosen).unwrap()).unwrap();
+    chosen.clusters = scratch.path().join("clusters.yaml");
+    for api in [Api::Delta, Api::Sotw, Api::Ads] {
+        chosen.api = api;
+        chosen.edge_tls = Some(EdgeTls::Named("shop.example.org".into()));
+        if api == Api::Ads {
+            fs::write(&chosen.clusters, render_clusters(Kind::Gateway, &chosen).unwrap()).unwrap();
+        }
+        validate(Release::default(), scratch.path(), &render(Kind::Gateway, &chosen).unwrap()).unwrap();
+    }
 }
 
 /// What a bootstrap of that kind needs on the oldest release.

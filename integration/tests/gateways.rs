@@ -1,16 +1,22 @@
 //! Ways into and out of the mesh: a gateway that ends TLS, one that passes it on, and the way to a server outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use envoy_configs::{Callee, Callers, Host, Kind, Route, Server, Settings, Shown};
+use envoy_configs::{Callee, Callers, EdgeTls, Host, Kind, Route, Server, Settings, Shown};
 use integration::app::{App, Seen};
 use integration::envoy::Envoy;
 use integration::mesh::{API_NAME, Mesh, Plan, Said, another, api_entry, settings};
 use integration::outside::{Outside, PublicCa};
+use integration::seats::Seat;
+use integration::server::Options;
 use integration::stranger::{Attempt, call, call_in_clear};
+use integration::tools::network::Tool;
 use integration::{http, poll, ports, sds};
 use serde_json::Value;
 
@@ -27,11 +33,18 @@ fn at(to: SocketAddr) -> Vec<Host> {
 
 /// An Envoy of another kind in a seat of its own, whose entry says `GATE`.
 async fn gate(mesh: &Mesh, kind: Kind, change: impl FnOnce(&mut Settings)) -> Envoy {
-    let seat = mesh.seats.take(&mesh.scratch, 2).unwrap();
-    mesh.server.add_entry(GATE, &[&seat.selector]).unwrap();
+    seated_gate(mesh, &mesh.seats.take(&mesh.scratch, 2).unwrap(), kind, change).await
+}
+
+async fn seated_gate(mesh: &Mesh, seat: &Seat, kind: Kind, change: impl FnOnce(&mut Settings)) -> Envoy {
+    mesh.server.write_documents("gate", &entry(seat, "")).unwrap();
     let mut chosen = settings(&mesh.scratch, "gate", &mesh.server, &Plan::default()).unwrap();
     change(&mut chosen);
-    another(&mesh.scratch, "gate", &seat, (kind, &chosen)).await.unwrap()
+    another(&mesh.scratch, "gate", seat, (kind, &chosen)).await.unwrap()
+}
+
+fn entry(seat: &Seat, more: &str) -> String {
+    format!("kind: Workload\nspiffe_id: {GATE}\nselectors: [{}]\n{more}", seat.selector)
 }
 
 fn allow(mesh: &Mesh, peers: &[&str]) {
@@ -66,6 +79,116 @@ async fn a_terminating_gateway_calls_under_its_own_identity() {
     let Attempt::Answered(body) = call(inbound, Some(&web)).await.unwrap() else { panic!("refused") };
     assert_eq!(Seen::parse(body.as_bytes()).unwrap().peer, [GATE]);
     assert!(call(inbound, None).await.unwrap().is_refused());
+}
+
+const SHOP: &str = "shop.example.org";
+
+/// What curl comes back with: its exit status, and what it printed.
+fn curl(edge: SocketAddr, host: &str, arguments: &[&str]) -> (i32, String) {
+    let port = edge.port();
+    let ran = Tool::Curl
+        .command()
+        .unwrap()
+        .args(["--silent", "--show-error", "--fail", "--max-time", "10", "--noproxy", "*", "--resolve"])
+        .arg(format!("{host}:{port}:{}", edge.ip()))
+        .args(arguments)
+        .arg(format!("https://{host}:{port}/"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap() + &String::from_utf8_lossy(&ran.stderr);
+    (ran.status.code().unwrap(), said)
+}
+
+/// curl cannot be made to believe the server.
+const UNVERIFIED: i32 = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_from_outside_with_the_root_alone_are_served_through_renewals_of_the_edge() {
+    // Renewed each two seconds or so.
+    let server = Options { leaf_lifetime: Some("20s".into()), renew_at: Some(0.1), ..Options::default() };
+    let mesh = Mesh::start(&Plan { said: Said::InEntries, server, ..Plan::default() }).await.unwrap();
+    let _app = App::start("api", mesh.app).await.unwrap();
+    allow(&mesh, &[&mesh.web_id, GATE]);
+    let edge = ports::free().unwrap();
+    let seat = mesh.seats.take(&mesh.scratch, 2).unwrap();
+    let gate = seated_gate(&mesh, &seat, Kind::Gateway, |chosen| {
+        (chosen.edge, chosen.inbound) = (edge, ports::free().unwrap());
+        chosen.edge_tls = Some(EdgeTls::Named(SHOP.into()));
+        chosen.upstreams = at(mesh.inbound);
+        chosen.callee = Callee::Named(API_NAME.into());
+    })
+    .await;
+    let bundle = mesh.scratch.path().join("outside.pem");
+    fs::write(&bundle, mesh.server.cli(&["bundle"]).unwrap().stdout).unwrap();
+    let trusting = ["--cacert", bundle.to_str().unwrap()];
+
+    // Until its entry has the name there is no certificate, and nothing else is shown instead.
+    assert_ne!(curl(edge, SHOP, &["--insecure"]).0, 0);
+    mesh.server.write_documents("gate", &entry(&seat, &format!("dns_names: [{SHOP}]\n"))).unwrap();
+    poll::holds("the edge is served", SOON, async || curl(edge, SHOP, &trusting).0 == 0)
+        .await
+        .unwrap_or_else(|error| panic!("{error} {:?}\n{}", curl(edge, SHOP, &trusting), gate.tail()));
+
+    // What is at the edge must be proved too: the counters of two listeners and a cluster.
+    poll::holds("all of it is proved in use", Duration::from_secs(30), async || proved(&mesh, SHOP))
+        .await
+        .unwrap();
+
+    let failed = async || gate.stats().await.unwrap().sum("http.", ".downstream_rq_5xx");
+    let before = failed().await;
+    let (mut serials, mut asked) = (BTreeSet::new(), 0);
+    let stop = Arc::new(AtomicBool::new(false));
+    // One connection for all of these, which outlives the certificate that it began with.
+    let keeps_on = {
+        let (roots, stop) = (bundle.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let many = format!("https://{SHOP}:{}/?n=[1-300]", edge.port());
+            let mut answered = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let arguments = ["--cacert", roots.to_str().unwrap(), "--rate", "50/s", &many];
+                let (status, said) = curl(edge, SHOP, &arguments);
+                assert_eq!(status, 0, "{said}");
+                answered += said.matches("\"peer\"").count();
+            }
+            answered
+        })
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    while serials.len() < 5 && Instant::now() < until {
+        let arguments = [&trusting[..], &["--write-out", "\n%{certs}"]].concat();
+        let (status, said) = curl(edge, SHOP, &arguments);
+        assert_eq!(status, 0, "request {asked}: {said}\n{}", gate.tail());
+        let (body, certificates) = said.split_once('\n').unwrap();
+        let forged = ["--header", "x-peer-spiffe-id: spiffe://example.org/admin"];
+        assert_eq!(Seen::parse(body.as_bytes()).unwrap().peer, [GATE], "{body}");
+        let (status, said) = curl(edge, SHOP, &[&trusting[..], &forged].concat());
+        assert_eq!((status, Seen::parse(said.as_bytes()).unwrap().peer), (0, vec![GATE.to_owned()]));
+        let serial = certificates.lines().find_map(|line| line.strip_prefix("Serial Number:")).unwrap();
+        serials.insert(serial.to_owned());
+        asked += 2;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let kept = tokio::task::spawn_blocking(|| keeps_on.join().unwrap()).await.unwrap();
+    assert!(serials.len() >= 5 && asked > 20 && kept > 200, "{serials:?} {asked} {kept}");
+    let stats = gate.stats().await.unwrap();
+    assert_eq!(stats.sum("sds.", ".update_rejected"), 0);
+    assert_eq!(failed().await, before, "{}", gate.tail());
+
+    // Its name is checked, and who issued it.
+    let other = mesh.scratch.path().join("other.pem");
+    fs::write(&other, PublicCa::new().unwrap().pem()).unwrap();
+    assert_eq!(curl(edge, SHOP, &["--cacert", other.to_str().unwrap()]).0, UNVERIFIED);
+    assert_eq!(curl(edge, SHOP, &[]).0, UNVERIFIED, "no public root knows us");
+    assert_eq!(curl(edge, "www.example.org", &trusting).0, UNVERIFIED);
+}
+
+/// Whether the server knows of each name of the gateway that it is in use.
+fn proved(mesh: &Mesh, name: &str) -> bool {
+    let ran = mesh.server.cli(&["streams", "-o", "json"]).unwrap();
+    let streams: Vec<Value> = serde_json::from_slice(&ran.stdout).unwrap();
+    let of_gate = streams.iter().filter(|stream| stream["node"] == "gate");
+    let names: Vec<&Value> = of_gate.flat_map(|stream| stream["names"].as_array().unwrap()).collect();
+    names.iter().any(|of| of["name"] == name) && names.iter().all(|of| of["state"] == "proved_applied")
 }
 
 #[tokio::test(flavor = "multi_thread")]

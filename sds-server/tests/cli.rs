@@ -238,6 +238,7 @@ fn envoy_bootstrap_renders_the_flags() {
     };
     check("--peer spiffe://other.org/web", "is not of example.org");
     check("--edge 127.0.0.1:8000", "--edge is for --kind gateway only");
+    check("--edge-name shop.example.org", "--edge-name is for --kind gateway only");
     check(
         "--outbound 127.0.0.1:15006",
         "--inbound 0.0.0.0:15006 and --outbound 127.0.0.1:15006 are one address",

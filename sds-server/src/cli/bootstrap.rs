@@ -49,12 +49,13 @@ fn of_its_kind(kind: Kind, args: &BootstrapArgs) -> anyhow::Result<()> {
     use Kind::{Egress, Gateway, OnDemand, Passthrough, Permissive, Sidecar, Transparent};
     let is_ads = args.api == Some(BootstrapApi::Ads) || kind == OnDemand;
     let all_but_passthrough: &[Kind] = &[Sidecar, Permissive, Transparent, Gateway, Egress, OnDemand];
-    let rules: [(&str, bool, &[Kind]); 16] = [
+    let rules: [(&str, bool, &[Kind]); 17] = [
         ("--remote", args.remote.is_some(), all_but_passthrough),
         ("--app", args.app.is_some(), &[Sidecar, Permissive]),
         ("--outbound", args.outbound.is_some(), &[Sidecar, Permissive, Transparent, Egress]),
         ("--edge", args.edge.is_some(), &[Gateway]),
         ("--edge-certificate", args.edge_certificate.is_some(), &[Gateway]),
+        ("--edge-name", args.edge_name.is_some(), &[Gateway]),
         ("--health", args.health.is_some(), &[Transparent]),
         ("--ipv4-only", args.ipv4_only, &[Transparent]),
         ("--prefetch", !args.prefetch.is_empty(), &[OnDemand]),
@@ -110,7 +111,9 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
         let host = addresses::host("--remote", &remote)?;
         anyhow::Ok(Remote { host, certificate_chain, private_key, roots })
     });
-    let edge_tls = args.edge_certificate.zip(args.edge_key);
+    let edge_files = args.edge_certificate.zip(args.edge_key);
+    let edge_files =
+        edge_files.map(|(certificate_chain, private_key)| EdgeTls::Files { certificate_chain, private_key });
     Ok(Settings {
         node_id: args.node_id.unwrap_or_else(|| args.service.clone()),
         service: args.service,
@@ -129,7 +132,7 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
         app: args.app.unwrap_or(defaults.app),
         outbound: args.outbound.unwrap_or(defaults.outbound),
         edge: args.edge.unwrap_or(defaults.edge),
-        edge_tls: edge_tls.map(|(certificate_chain, private_key)| EdgeTls { certificate_chain, private_key }),
+        edge_tls: edge_files.or(args.edge_name.map(EdgeTls::Named)),
         prefetch: args.prefetch,
         health: args.health.unwrap_or(defaults.health),
         families: if args.ipv4_only { Families::Ipv4 } else { Families::Both },

@@ -135,6 +135,9 @@ pub struct BootstrapArgs {
     /// And its key
     #[arg(long, value_name = "FILE", requires = "edge_certificate")]
     pub edge_key: Option<PathBuf>,
+    /// Or Countersign's own certificate for them: that of this DNS name of its entry
+    #[arg(long, value_name = "DNS", conflicts_with = "edge_certificate")]
+    pub edge_name: Option<String>,
     /// On-demand: fetch the certificate of this DNS name at the start; repeat it for several
     #[arg(long, value_name = "DNS")]
     pub prefetch: Vec<String>,
