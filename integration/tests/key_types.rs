@@ -53,27 +53,32 @@ async fn the_type_of_all_keys_changes_under_load_and_no_request_fails() {
         ("rsa-4096", "rsa_pss_rsae_sha256"),
         ("ec-p256", "ecdsa_secp256r1_sha256"),
     ] {
-        let before = serials(&mesh).await;
-        mesh.server.write_documents("profiles", &default_profile(key_type)).unwrap();
-        poll::holds("both hold a new certificate", Duration::from_secs(60), async || {
-            let now = serials(&mesh).await;
-            now.0 != before.0 && now.1 != before.1 && now.0.is_some() && now.1.is_some()
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{key_type}: {error}\n{}", mesh.server.log()));
-        let counted = signatures(&mesh, algorithm).await;
-        poll::holds("both sign with it", Duration::from_secs(20), async || {
-            let now = signatures(&mesh, algorithm).await;
-            now.0 > counted.0 && now.1 > counted.1
-        })
-        .await
-        .unwrap_or_else(|error| panic!("{key_type}: {error}\n{}", mesh.api.tail()));
-        assert_eq!(mesh.call(&[]).await.unwrap().peer, std::slice::from_ref(&mesh.web_id));
+        change_to(&mesh, key_type, algorithm).await;
     }
     let tally = load.stop().await;
     assert_eq!(tally.failed, 0, "{:?}", tally.first_failure);
     assert!(tally.answered > 100, "{tally:?}");
     assert_well(&mesh).await;
+}
+
+/// Makes all keys of the mesh, which is called all the time, of `key_type`: both Envoys take them, and sign with them.
+async fn change_to(mesh: &Mesh, key_type: &str, algorithm: &str) {
+    let before = serials(mesh).await;
+    mesh.server.write_documents("profiles", &default_profile(key_type)).unwrap();
+    poll::holds("both hold a new certificate", Duration::from_secs(60), async || {
+        let now = serials(mesh).await;
+        now.0 != before.0 && now.1 != before.1 && now.0.is_some() && now.1.is_some()
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{key_type}: {error}\n{}", mesh.server.log()));
+    let counted = signatures(mesh, algorithm).await;
+    poll::holds("both sign with it", Duration::from_secs(20), async || {
+        let now = signatures(mesh, algorithm).await;
+        now.0 > counted.0 && now.1 > counted.1
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{key_type}: {error}\n{}", mesh.api.tail()));
+    assert_eq!(mesh.call(&[]).await.unwrap().peer, std::slice::from_ref(&mesh.web_id));
 }
 
 /// A mesh whose Envoys speak `keys`, with workload keys of `key_type` under CAs of another.
@@ -110,11 +115,43 @@ async fn check(keys: &[KeyKind], key_type: &'static str, ca: (&'static str, &'st
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_verifies_chains_of_cas_of_each_type_unasked() {
     // No list of algorithms: what Envoy says by itself is about the keys of the two, not of their CAs.
-    for ca in ["ec-p384", "rsa-2048", "ed25519", "ml-dsa-44", "ml-dsa-65"] {
+    for ca in ["ec-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519", "ml-dsa-44", "ml-dsa-65"] {
         check(&[], "ec-p256", (ca, "intermediate"), "ecdsa_secp256r1_sha256").await;
     }
     check(&[], "rsa-2048", ("rsa-2048", "root"), "rsa_pss_rsae_sha256").await;
     check(&[], "ec-p384", ("ec-p256", "intermediate"), "ecdsa_secp384r1_sha384").await;
+}
+
+/// The CAs that other companies have, each with every type of key below it.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_cas_of_large_rsa_and_p384_keys_every_type_of_leaf_is_taken() {
+    for (ca, hierarchy) in [("rsa-3072", "root"), ("rsa-4096", "intermediate"), ("ec-p384", "root")] {
+        let more = format!("authority: {{key_type: {ca}, hierarchy: {hierarchy}}}\n");
+        let server = Options { more, ..Options::default() };
+        let plan = Plan { server, keys: ALL.to_vec(), pool: Pool::HandshakeEach, ..Plan::default() };
+        let mesh = Mesh::start(&plan).await.unwrap();
+        let _app = App::start("api", mesh.app).await.unwrap();
+        mesh.call(&[]).await.unwrap();
+        let load = Load::start(mesh.calls, &[Mode::Fresh], Duration::from_millis(20));
+        for (key_type, algorithm) in [
+            ("ec-p384", "ecdsa_secp384r1_sha384"),
+            ("rsa-2048", "rsa_pss_rsae_sha256"),
+            ("ed25519", "ed25519"),
+            ("rsa-4096", "rsa_pss_rsae_sha256"),
+            ("ml-dsa-65", "mldsa65"),
+            ("rsa-3072", "rsa_pss_rsae_sha256"),
+            ("ml-dsa-44", "mldsa44"),
+            ("ec-p256", "ecdsa_secp256r1_sha256"),
+        ] {
+            change_to(&mesh, key_type, algorithm).await;
+        }
+        let tally = load.stop().await;
+        assert_eq!(tally.failed, 0, "{ca} {:?}", tally.first_failure);
+        assert_well(&mesh).await;
+        let status = mesh.server.cli(&["status", "-o", "json"]).unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        assert_eq!(status["details"]["authority"]["key_type"], ca);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,16 @@ async fn pkilint_finds_fault_with_no_certificate_of_ours() {
         }
         chains.push((format!("{key_type} under the root"), both));
     }
+    for (of_ca, hierarchy) in [
+        (KeyType::EcP384, Hierarchy::Root),
+        (KeyType::Rsa3072, Hierarchy::Intermediate),
+        (KeyType::Rsa4096, Hierarchy::Root),
+    ] {
+        let authority = authority(of_ca, hierarchy, &drain).await;
+        for key_type in KeyType::ALL {
+            chains.push((format!("{key_type} under {of_ca}"), chain(&authority, key_type).await));
+        }
+    }
     let mut names = Vec::new();
     let mut pairs: Vec<(&[u8], Option<&[u8]>)> = Vec::new();
     for (name, chain) in &chains {
