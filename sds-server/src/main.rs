@@ -19,6 +19,7 @@ fn serve(settings: Settings, init: Init, listeners: Listeners) -> anyhow::Result
     // Before anything secret is read: no core dump, no ptrace by others.
     runtime::harden()?;
     telemetry::logs::init(&settings.log)?;
+    telemetry::panics::install();
     let metrics = telemetry::metrics::install()?;
     endpoint::describe();
     app::describe_metrics();

@@ -9,7 +9,6 @@ mod hardening;
 mod inherited;
 pub mod notify;
 mod readiness;
-mod seldom;
 mod signals;
 mod supervisor;
 
@@ -17,8 +16,8 @@ pub use drain::{Drain, Drainer};
 pub use hardening::{HardeningError, harden, open_files};
 pub use inherited::inherited;
 pub use readiness::{Guard, Readiness};
-pub use seldom::Seldom;
 pub use signals::{Reread, Signals};
+pub use spiffe_bridge::clock::Seldom;
 pub use supervisor::{Failure, Supervisor};
 
 /// The error and its cause in one line.

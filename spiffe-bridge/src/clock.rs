@@ -8,6 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 pub mod duration;
+mod seldom;
+
+pub use seldom::Seldom;
 
 /// A point in time: whole milliseconds since the Unix epoch, UTC. Never negative.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -269,7 +269,10 @@ fn admitter(
                 let task = CallerTask::new(process, attestor.clone(), node.clone(), sessions);
                 Box::pin(task.run(drain.clone()))
             }
-            Err(error) => Box::pin(async move { sessions.refuse(&error) }),
+            Err(error) => {
+                let (node, caller) = (node.clone(), session.caller().clone());
+                Box::pin(async move { sessions.refuse(&caller, &error, node.refusals()) })
+            }
         };
         (session, work)
     }

@@ -52,7 +52,12 @@ impl Workloads {
             (RefusedFor::Streams, Status::resource_exhausted(text))
         })?;
         // From here on it is this process and no other that has the pid later. BA-03, BA-06
-        let process = Process::by_pid(pid).map_err(|error| of_error(pid, &error))?;
+        let process = Process::by_pid(pid).map_err(|error| {
+            if let AttestError::Unknown { .. } = error {
+                self.node.refusals().not_attested(format_args!("referenced pid {pid}"), &error);
+            }
+            of_error(pid, &error)
+        })?;
         let caller = Caller::local(broker.caller().connection, process.pid, process.uid, process.gid);
         let (sessions, session) = Session::channel(caller);
         let task = CallerTask::new(process, self.attestor.clone(), self.node.clone(), sessions)
@@ -83,8 +88,6 @@ fn of_error(pid: u32, error: &AttestError) -> (RefusedFor, Status) {
         // Not no, but unknown: /proc does not show it. WE-17
         AttestError::Unknown { .. } => {
             let text = format!("the server cannot look at process {pid}: see its log");
-            let cause = std::error::Error::source(error).map(tracing::field::display);
-            tracing::warn!(pid, %error, cause, "referenced process not attested");
             (RefusedFor::Unavailable, Status::unavailable(text))
         }
         error => (RefusedFor::NoIdentity, Reason::NotEntitled.status(error.to_string())),

@@ -12,6 +12,7 @@ const BROKER_OPEN: &str = "countersign_broker_connections";
 const BROKER_ACCEPTED: &str = "countersign_broker_connections_accepted_total";
 const CLIENT_CA: &str = "countersign_remote_client_ca_good";
 const REFUSED: &str = "countersign_connections_refused_total";
+const PANICKED: &str = "countersign_requests_panicked_total";
 
 /// Describes the metrics of this module. Call it after the recorder is installed.
 pub fn describe() {
@@ -29,12 +30,21 @@ pub fn describe() {
     for name in [OPEN, REMOTE_OPEN, BROKER_OPEN, CLIENT_CA] {
         gauge!(name).set(0.0);
     }
-    for name in [ACCEPTED, REMOTE_ACCEPTED, BROKER_ACCEPTED] {
+    describe_counter!(
+        PANICKED,
+        "Requests that were reset because the server's own code failed: faults of the server."
+    );
+    for name in [ACCEPTED, REMOTE_ACCEPTED, BROKER_ACCEPTED, PANICKED] {
         counter!(name).absolute(0);
     }
     for reason in Refused::ALL {
         counter!(REFUSED, "reason" => reason.label()).absolute(0);
     }
+}
+
+/// What worked on a request has panicked.
+pub(super) fn panicked() {
+    counter!(PANICKED).increment(1);
 }
 
 pub(super) fn refused(reason: Refused) {

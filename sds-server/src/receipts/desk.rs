@@ -15,7 +15,7 @@ use super::ledger::Ledger;
 use super::metrics::Refused;
 use super::observation::Observation;
 use super::tracker::Life;
-use crate::runtime::Drain;
+use crate::runtime::{Drain, Seldom};
 use crate::sds::partial::{Place, Room};
 use crate::sds::{Look, Proxies, Proxy};
 
@@ -33,6 +33,9 @@ const ALL_FLUSHES: Pace = Pace { burst: 512.0, rate: 256.0 };
 /// Looks at all streams of a client for what its flushes say: as many Envoys as may share a certificate, once each, and
 /// then as many in a second as one Envoy may ask for.
 const LOOKS: Pace = Pace { burst: 256.0, rate: 10.0 };
+/// Lines of the log that clients can cause by what they refuse, all together.
+const LINES: u32 = 100;
+const LINES_EACH: Duration = Duration::from_secs(10);
 /// Connections of one certificate whose pace is kept; more share one.
 const PACED: usize = 1024;
 
@@ -44,6 +47,7 @@ pub struct Desk {
     clock: Clock,
     room: Room,
     books: Arc<Mutex<HashMap<HolderKey, Arc<Mutex<Book>>>>>,
+    log: Arc<Seldom>,
 }
 
 /// The book of one client, and what of it was reported.
@@ -120,7 +124,8 @@ impl Desk {
     /// A desk that keeps books of `proxies` and tells `roster`.
     #[must_use]
     pub fn new(proxies: Proxies, roster: Roster, clock: Clock) -> Self {
-        Self { proxies, roster, clock, room: Room::new(KEPT), books: Arc::default() }
+        let log = Arc::new(Seldom::several(LINES, LINES_EACH));
+        Self { proxies, roster, clock, room: Room::new(KEPT), books: Arc::default(), log }
     }
 
     /// Keeps no book of `holder` any more, who left the roster: should it come back, all of it is reported anew.
@@ -260,13 +265,16 @@ impl Desk {
             super::metrics::stands(row.standing);
             if (row.standing, row.means) == (Standing::PossiblyApplied, Means::Statistics)
                 && !row.refusals.is_empty()
+                && let Some(suppressed) = self.log.event(Instant::now())
             {
                 let (holder, version) = (proxy.holder(), row.version);
-                tracing::warn!(%holder, name = &**name, %version, "a secret is in use in some places of this client and refused in others");
+                tracing::warn!(%holder, name = &**name, %version, suppressed, "a secret is in use in some places of this client and refused in others");
             }
         }
         for (name, content, times) in settled.redress {
-            tracing::info!(holder = %proxy.holder(), name = &*name, times, "sent again in other bytes");
+            if let Some(suppressed) = self.log.event(Instant::now()) {
+                tracing::info!(holder = %proxy.holder(), name = &*name, times, suppressed, "sent again in other bytes");
+            }
             proxy.redress(&name, content, times);
         }
         let Some(facts) = facts(&look, book) else { return };

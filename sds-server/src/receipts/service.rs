@@ -3,8 +3,9 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, Either as Way, FutureExt as _};
@@ -17,7 +18,7 @@ use tonic::Status;
 use super::desk::Desk;
 use super::metrics::Refused;
 use super::observation::{self, Bounds, Observation};
-use crate::runtime::{BoxError, Wrap};
+use crate::runtime::{BoxError, Seldom, Wrap};
 use crate::sds::frame::{Frame as Piece, HEADER_BYTES, Reader};
 use crate::sds::partial::{Room, Unfinished};
 
@@ -29,6 +30,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of flushes whose end has not come; one user has at most half of them. A flush of the shipped sink is 1 KB,
 /// and is not even counted. Invariant 11.
 const UNFINISHED: usize = 64 << 20;
+/// Lines of the log that clients can cause, all together.
+const LINES: u32 = 10;
+const LINES_EACH: Duration = Duration::from_secs(10);
 
 /// Takes receipts beside what `inner` serves. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,13 +41,15 @@ pub struct Receipts<S> {
     desk: Desk,
     room: Room,
     bounds: Bounds,
+    log: Arc<Seldom>,
 }
 
 impl<S> Receipts<S> {
     /// Takes receipts, and gives everything else to `inner`.
     #[must_use]
     pub fn beside(inner: S, desk: Desk) -> Self {
-        Self { inner, desk, room: Room::new(UNFINISHED), bounds: Bounds::default() }
+        let log = Arc::new(Seldom::several(LINES, LINES_EACH));
+        Self { inner, desk, room: Room::new(UNFINISHED), bounds: Bounds::default(), log }
     }
 }
 
@@ -105,9 +111,10 @@ where
                 |response| response.map(|response| response.map(Either::Left));
             return self.inner.call(request).map(wrap).left_future();
         }
-        let (desk, room, bounds) = (self.desk.clone(), self.room.clone(), self.bounds);
+        let here = (self.desk.clone(), self.room.clone(), self.bounds, self.log.clone());
         let taken = async move {
-            let response = match take(request, &desk, &room, bounds).await {
+            let (desk, room, bounds, log) = here;
+            let response = match take(request, &desk, &room, (bounds, &log)).await {
                 Ok(()) => Reply::taken(),
                 Err((refused, status)) => {
                     refused.count();
@@ -122,7 +129,12 @@ where
 
 type Refusal = (Refused, Status);
 
-async fn take<B>(request: Request<B>, desk: &Desk, room: &Room, bounds: Bounds) -> Result<(), Refusal>
+async fn take<B>(
+    request: Request<B>,
+    desk: &Desk,
+    room: &Room,
+    (bounds, log): (Bounds, &Seldom),
+) -> Result<(), Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -137,7 +149,9 @@ where
     let message = tokio::time::timeout(DEADLINE, read).await.map_err(late)??;
     if let Some(proxy) = proxy {
         let seen = Observation::decode(&message, bounds).map_err(|error| {
-            tracing::info!(caller = %session.caller().origin, %error, "statistics refused");
+            if let Some(suppressed) = log.event(Instant::now()) {
+                tracing::info!(caller = %session.caller().origin, %error, suppressed, "statistics refused");
+            }
             (Refused::Message, of_observation(&error))
         })?;
         desk.flushed(&proxy, &session, seen).map_err(of_desk)?;

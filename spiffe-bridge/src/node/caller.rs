@@ -174,8 +174,8 @@ impl CallerTask {
     }
 
     fn refuse(&self, error: &AttestError) -> EndReason {
-        let cause = std::error::Error::source(error).map(tracing::field::display);
-        tracing::warn!(pid = self.process.pid, uid = self.process.uid, %error, cause, "caller not attested");
+        let (pid, uid) = (self.process.pid, self.process.uid);
+        self.node.refusals().not_attested(format_args!("pid {pid} uid {uid}"), error);
         EndReason::of(error)
     }
 }

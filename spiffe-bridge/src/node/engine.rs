@@ -15,6 +15,7 @@ use self::issue::Answer;
 use self::state::State;
 use super::cache::{Cache, Kept};
 use super::own::{self, OwnIdentity};
+use super::refusals::Refusals;
 use super::renewal::Config;
 use super::seal::SealingKey;
 use super::slot::Spec;
@@ -42,6 +43,7 @@ pub struct Node {
     commands: mpsc::Sender<Command>,
     clock: Clock,
     status: Arc<ArcSwap<NodeStatus>>,
+    refusals: Arc<Refusals>,
 }
 
 /// The node's engine has stopped: the server is shutting down.
@@ -96,11 +98,18 @@ pub fn open(
     let bundle = authority.bundle();
     let cache = Cache::new(store, key);
     let status = Arc::<ArcSwap<NodeStatus>>::default();
-    let node = Node { commands: sender, clock: clock.clone(), status: status.clone() };
+    let refusals = Arc::default();
+    let node = Node { commands: sender, clock: clock.clone(), status: status.clone(), refusals };
     (node, Engine { commands, status, index, bundle, authority, cache, clock, config })
 }
 
 impl Node {
+    /// What is logged of callers that are not served.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
     /// The view of a caller with `selectors`.
     pub(super) async fn view(
         &self,

@@ -106,8 +106,7 @@ impl RemoteTask {
     }
 
     fn refuse(&self, error: &RemoteError) -> EndReason {
-        let cause = std::error::Error::source(error).map(tracing::field::display);
-        tracing::warn!(address = %self.peer.address(), name = %self.peer.name(), %error, cause, "remote caller not served");
+        self.node.refusals().not_served(self.peer.address(), self.peer.name(), error);
         reason(error)
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::bell::{Bell, Listener};
 use super::origin::Caller;
+use super::refusals::Refusals;
 use super::wants::{Interest, Wants};
 use crate::attest::{AttestError, Changed};
 use crate::identity::WorkloadUpdate;
@@ -248,10 +249,9 @@ impl Sessions {
         }
     }
 
-    /// Ends the session of a caller that could not even be looked at.
-    pub fn refuse(&self, error: &AttestError) {
-        let cause = std::error::Error::source(error).map(tracing::field::display);
-        tracing::warn!(%error, cause, "caller not attested");
+    /// Ends the session of a caller that could not even be looked at, and has `lines` say so.
+    pub fn refuse(&self, caller: &Caller, error: &AttestError, lines: &Refusals) {
+        lines.not_attested(&caller.origin, error);
         self.publish(SessionState::Ended(EndReason::of(error)));
     }
 

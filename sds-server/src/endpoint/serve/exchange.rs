@@ -1,6 +1,7 @@
 //! One request and its response: the service's answer, then its body as the peer has room for it.
 
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
@@ -11,6 +12,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
+use crate::endpoint::metrics;
 use crate::runtime::BoxError;
 
 /// The body of a request, as HTTP/2 brings it.
@@ -50,7 +52,8 @@ impl Body for RequestBody {
     }
 }
 
-/// Ends when the response is sent, or the peer has reset the stream.
+/// Ends when the response is sent, the peer has reset the stream, or what works on it has panicked: that is of this
+/// request alone, and the others of the connection go on.
 pub(super) enum Exchange<F, B: Body> {
     /// The service works on it. Boxed: it is larger than what follows, which lasts.
     ExpectAnswer(Pin<Box<F>>, SendResponse<B::Data>),
@@ -74,8 +77,19 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Err(error) = ready!(self.poll_sent(cx)) {
-            tracing::debug!(%error, "stream ended"); // the peer's doing
+        // Unwind safe: what it leaves behind is dropped, and what it shares with others is behind locks that are taken
+        // poisoned or not.
+        match catch_unwind(AssertUnwindSafe(|| self.poll_sent(cx))) {
+            Ok(sent) => {
+                if let Err(error) = ready!(sent) {
+                    tracing::debug!(%error, "stream ended"); // the peer's doing
+                }
+            }
+            // What the panic was is told by the hook of telemetry.
+            Err(_) => {
+                metrics::panicked();
+                self.reset(Reason::INTERNAL_ERROR);
+            }
         }
         Poll::Ready(())
     }
@@ -90,6 +104,13 @@ where
     B: Body<Data: Buf> + Unpin,
     B::Error: Into<BoxError>,
 {
+    fn reset(&mut self, reason: Reason) {
+        match self {
+            Self::ExpectAnswer(_, respond) => respond.send_reset(reason),
+            Self::ExpectBody(sending) => sending.stream.send_reset(reason),
+        }
+    }
+
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         loop {
             let sending = match self {

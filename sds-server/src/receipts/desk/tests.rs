@@ -39,7 +39,10 @@ fn caller(holder: HolderKey) -> (Sessions, Session) {
 
 /// A caller with the certificate that all of these show, over another connection.
 fn remote(connection: u64) -> (Sessions, Session) {
-    let name: Arc<str> = "proxy".into();
+    named("proxy".into(), connection)
+}
+
+fn named(name: Arc<str>, connection: u64) -> (Sessions, Session) {
     let origin = Origin::Remote { address: ([127, 0, 0, 1], 1).into(), name: name.clone() };
     let (sessions, session) = Session::channel(Caller { connection, origin });
     sessions.held_by(HolderKey::Remote(name));
@@ -170,6 +173,47 @@ async fn who_finds_no_room_for_its_flush_has_nothing_kept() {
         office.desk.make_room(&proxy, &mut book, 1);
         assert_eq!((book.ledger.bytes() > 0, book.kept.is_some()), (is_kept, is_kept));
     }
+}
+
+/// What is written to the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn two_thousand_statistics_that_cannot_be_read_write_a_few_lines() {
+    let log = Log::default();
+    let written = log.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || written.clone()).with_ansi(false).finish();
+    let _lines = tracing::subscriber::set_default(lines);
+    let office = office().await;
+    let shared = Shared { streams: office.streams.clone(), ..Shared::default() };
+    let receipts = crate::receipts::Receipts::beside(SdsService::new(shared), office.desk.clone());
+    let mut refused = 0;
+    for nth in 0..100 {
+        let (_sessions, session) = named(format!("proxy {nth}").into(), nth);
+        let _stream = asks(&office, &session).await;
+        for _ in 0..20 {
+            let nonsense = http_body_util::Full::new(Bytes::from_static(&[0, 0, 0, 0, 1, 0xff]));
+            let path = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+            let request = http::Request::post(path).extension(session.clone()).body(nonsense).unwrap();
+            let response = receipts.clone().oneshot(request).await.unwrap();
+            refused += usize::from(response.headers()["grpc-status"] == "3");
+        }
+    }
+    assert_eq!(refused, 2000);
+    let log = String::from_utf8(lock(&log.0).clone()).unwrap();
+    let lines = log.lines().filter(|line| line.contains("statistics refused")).count();
+    assert!((1..=20).contains(&lines), "{lines}");
 }
 
 #[tokio::test]
