@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use ::http::uri::PathAndQuery;
 use integration::raw::{self, Answer, End, Part, Peer};
 use integration::scratch::Scratch;
 use integration::seats::Seats;
 use integration::server::{Options, Server};
-use integration::{poll, sds};
+use integration::{http, poll, sds};
+use tonic::Code;
 
 const ID: &str = "spiffe://example.org/web";
 const PATH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
@@ -273,4 +275,49 @@ async fn thirty_shapes_of_the_path_and_one_of_them_is_the_call() {
     let mut none = request(PATH.as_bytes(), &[(NAME, b"true")]);
     none.retain(|(name, _)| *name != b":path");
     assert_eq!(ask(&server, &parts(&none)).await, Brings::Reset, "no path");
+}
+
+/// How many connections the server has accepted.
+async fn accepted(server: &Server) -> String {
+    let answer = http::get_unix(&server.data().join("admin.sock"), "/metrics").await.unwrap();
+    let text = String::from_utf8(answer.body().to_vec()).unwrap();
+    let line = text.lines().find(|line| line.starts_with("countersign_connections_accepted_total"));
+    line.unwrap().to_owned()
+}
+
+/// One after the other, all at once, and with messages that are on their way when the answer comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_calls_what_is_not_there_is_told_so_each_time_and_is_not_cut_off() {
+    const CALLS: usize = 300;
+    let scratch = Scratch::new().unwrap();
+    let server = served(&scratch).await;
+    let channel = sds::connect(&server.socket()).await.unwrap();
+    sds::svid_over(channel.clone(), ID).await.unwrap();
+    let before = accepted(&server).await;
+    let codec = tonic_prost::ProstCodec::<Vec<u8>, ()>::default;
+    let path = || PathAndQuery::from_static("/no.such.Service/Call");
+    let call = async || {
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        grpc.unary(tonic::Request::new(vec![0; 4096]), path(), codec()).await.unwrap_err().code()
+    };
+    for _ in 0..CALLS {
+        assert_eq!(call().await, Code::Unimplemented);
+    }
+    let codes = futures::future::join_all((0..CALLS).map(|_| call())).await;
+    assert!(codes.iter().all(|code| *code == Code::Unimplemented), "{codes:?}");
+    let talk = async || {
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let messages = tokio_stream::iter(std::iter::repeat_with(|| vec![0; 4096]).take(50));
+        let talked = grpc.streaming(tonic::Request::new(messages), path(), codec()).await;
+        match talked {
+            Ok(response) => response.into_inner().message().await.unwrap_err().code(),
+            Err(status) => status.code(),
+        }
+    };
+    let codes = futures::future::join_all((0..CALLS).map(|_| talk())).await;
+    assert!(codes.iter().all(|code| *code == Code::Unimplemented), "{codes:?}");
+    sds::svid_over(channel.clone(), ID).await.unwrap();
+    assert_eq!(accepted(&server).await, before, "all over one connection");
 }

@@ -47,6 +47,13 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// connection is closed (rapid reset, CVE-2023-44487).
 const RESET_STREAMS: usize = 64;
 
+/// Streams whose answer is complete, or that we reset, before the client has said all: what is still on its way of them is
+/// expected for a second. Of those beyond, it counts as the client's error, and [`RESET_STREAMS`] of these close the
+/// connection: so they are as many as may be open at one time, each refused at once. RFC 9113 §8.1.
+const fn answered_early(config: &Config) -> usize {
+    config.streams_per_connection as usize
+}
+
 /// Rounds of a turn, in each of which some exchanges go on.
 const ROUNDS: usize = 16;
 
@@ -108,6 +115,7 @@ impl Settings {
             .data_frame_budget(SMALL_FRAMES)
             .max_concurrent_streams(config.streams_per_connection)
             .max_header_list_size(config.header_list_bytes)
+            .max_concurrent_reset_streams(answered_early(config))
             .max_pending_accept_reset_streams(RESET_STREAMS)
             .max_local_error_reset_streams(Some(RESET_STREAMS));
         Self {
