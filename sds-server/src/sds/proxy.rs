@@ -141,6 +141,11 @@ impl Proxy {
         }
     }
 
+    /// Whether there is anything special about a name.
+    pub(super) fn is_marked(&self) -> bool {
+        self.is_marked.load(Ordering::Relaxed)
+    }
+
     /// What of `resource` may go to this client: itself, the same in other bytes, or nothing, if it was refused.
     pub(super) fn fitted(&self, resource: Arc<Resource>, now: Timestamp) -> Option<Arc<Resource>> {
         if !self.is_marked.load(Ordering::Relaxed) {

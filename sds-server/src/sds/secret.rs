@@ -152,17 +152,48 @@ pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
     }
 }
 
+/// A certificate of a caller, by its place among the caller's identities and by the hash of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    at: u32,
+    version: Version,
+}
+
+impl Place {
+    /// Of the certificate that `name` means for a caller who holds `update`, unless it may come to mean another one that
+    /// the caller has, as a DNS name may.
+    pub(super) fn of(update: &WorkloadUpdate, name: &str) -> Option<Self> {
+        let at = match Name::parse(name)? {
+            Name::Default => 0,
+            Name::Svid { trust_domain, path } => place(update, (trust_domain, path))?,
+            _ => return None,
+        };
+        let version = update.identities.get(at)?.svid.version;
+        Some(Self { at: u32::try_from(at).ok()?, version })
+    }
+
+    /// Whether the same certificate stands there in `update`, and may still be used.
+    pub(super) fn is_in(self, update: &WorkloadUpdate, now: Timestamp) -> bool {
+        let identity = update.identities.get(self.at as usize);
+        identity
+            .is_some_and(|identity| identity.svid.version == self.version && now <= identity.svid.not_after)
+    }
+}
+
 type Made = Result<Arc<Resource>, CheckError>;
 
 /// The caller's identity of that trust domain and path.
 fn identity<'u>(update: &'u WorkloadUpdate, wanted: (&str, &str)) -> Option<&'u Identity> {
+    update.identities.get(place(update, wanted)?)
+}
+
+fn place(update: &WorkloadUpdate, wanted: (&str, &str)) -> Option<usize> {
     let key = |i: &Identity| {
         let id = &i.svid.spiffe_id;
         (id.trust_domain_name(), id.path()).cmp(&wanted)
     };
     // Sorted by SPIFFE ID, says WorkloadUpdate.
-    let at = update.identities.binary_search_by(key).ok()?;
-    update.identities.get(at)
+    update.identities.binary_search_by(key).ok()
 }
 
 fn of_svid(svid: &X509Svid, name: &str, against: Against<'_>) -> Made {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use spiffe_bridge::clock::Timestamp;
-use spiffe_bridge::identity::{Revision, Version};
+use spiffe_bridge::identity::{Revision, Version, WorkloadUpdate};
 
 use super::check::CheckError;
 use super::nack::Reason;
-use super::secret::Resource;
+use super::secret::{Place, Resource};
 
 /// When a name is next to be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub(super) struct Slot {
     pub(super) acked: Option<Acked>,
     /// Why the newest is not sent.
     pub(super) withheld: Option<CheckError>,
+    /// The certificate that was sent, and its place among the caller's: while it stands there nothing has changed.
+    pub(super) of: Option<Place>,
     // Boxed: rare, and ten thousand streams have the room for it.
     pub(super) nacked: Option<Box<Nacked>>,
     /// Secrets sent, acknowledged and refused, on this stream.
@@ -71,11 +73,21 @@ impl Slot {
             sent: None,
             acked: None,
             withheld: None,
+            of: None,
             nacked: None,
             sends: 0,
             acks: 0,
             nacks: 0,
         }
+    }
+
+    /// Whether the very certificate that was sent still stands where it stood: a stream with a thousand names looks at
+    /// each of them at every change of one.
+    pub(super) fn is_as_sent(&self, update: &WorkloadUpdate, now: Timestamp) -> bool {
+        self.of.is_some_and(|of| of.is_in(update, now))
+            && self.due == Due::OnChange
+            && self.sent.is_some()
+            && self.withheld.is_none()
     }
 
     /// Whether `resource` is to be sent.
@@ -114,6 +126,7 @@ impl Slot {
     /// Notes that the name has no content now; `true` if that is news for the client.
     pub(super) fn withdraw(&mut self) -> bool {
         let news = self.due != Due::OnChange || self.sent.is_some();
+        self.of = None;
         self.due = Due::OnChange;
         self.sent = None;
         news

@@ -18,7 +18,7 @@ use super::limits::Limits;
 use super::names::{MAX_NAME_BYTES, Name};
 use super::proxy::Proxy;
 use super::request::{Heard, MAX_NODE_BYTES, Names, Node, Nonce, Protocol, Refusal, Request, Scope};
-use super::secret::{Lookup, Resource, TYPE_URL, look_up};
+use super::secret::{Lookup, Place, Resource, TYPE_URL, look_up};
 use super::slot::{Due, Slot};
 
 /// Names in one list of what is not available, in bytes: Envoy takes messages of 4 MB and more, and there is
@@ -181,11 +181,17 @@ impl Subscription {
         if let Some(names) = self.take_unheld() {
             return Some(Response::Removed { nonce: self.nonce(), names });
         }
+        // What was refused may go out in other bytes, or go out no more.
+        let is_marked = self.proxy.as_ref().is_some_and(|proxy| proxy.is_marked());
         let (mut gone, mut bytes) = (Vec::new(), 0);
         while self.unseen > 0 && bytes < REMOVED_BYTES {
             let count = self.issued + 1;
             let at = if self.cursor < self.slots.len() { self.cursor } else { 0 };
             let Some(slot) = self.slots.get_mut(at) else { break };
+            if !is_marked && slot.is_as_sent(update, now) {
+                self.step(at);
+                continue;
+            }
             let found = match (look_up(update, &slot.name, now), &self.proxy) {
                 // What it refused on whatever stream is bad for it, for good.
                 (Lookup::Available(resource), Some(proxy)) => proxy
@@ -201,15 +207,19 @@ impl Subscription {
                 Lookup::Available(resource) => {
                     if slot.holds(&resource, now) {
                         self.held += 1;
+                        slot.of = Place::of(update, &slot.name);
                         touch(self.proxy.as_ref());
                     } else if slot.wants(&resource) {
                         if !gone.is_empty() {
                             break; // first what is gone; this slot is looked at again
                         }
                         slot.send(resource.version(), count, now);
+                        slot.of = Place::of(update, &slot.name);
                         touch(self.proxy.as_ref());
                         self.step(at);
                         return Some(Response::Secret { nonce: self.nonce(), resource });
+                    } else if slot.of.is_some() {
+                        slot.of = Place::of(update, &slot.name); // another came before it, or one has gone
                     }
                 }
                 // A withheld secret is not taken from a client that has a good one (invariant 3).

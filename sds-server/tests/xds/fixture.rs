@@ -73,7 +73,7 @@ pub(crate) fn svid_that(id: &str, revision: u64, differs: impl Fn(&mut Certifica
         serial: Serial::from_octets(&[1]).unwrap(),
         not_before: Timestamp::from_unix_seconds(0),
         not_after: Timestamp::from_unix_seconds(4_000_000_000),
-        version: version(revision),
+        version: Version { revision: Revision(revision), hash: ContentHash::of(&[leaf.der()]) },
         memo: Memo::default(),
     }
 }
