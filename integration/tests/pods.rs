@@ -1,5 +1,5 @@
 //! `k8s:` selectors: real containers in cgroups as kubelet makes them, and a list of pods in the form that kubelet
-//! writes, over TLS. No kubelet: it is the list's form and not its writer that is tried here. Needs root.
+//! writes, over TLS. No kubelet: that one's own list is tried by `kube-check`, and is in the attestor's tests. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
@@ -189,6 +189,18 @@ async fn a_pod_has_its_identity_once_it_is_listed_and_another_when_its_label_cha
     }
     bench.list("api", &pod);
     bench.says(&pod, &[has(API)]).await;
+}
+
+/// As a kubelet does, which looks at its containers once a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_listed_a_second_after_it_began_has_its_identity_at_its_first_call() {
+    let bench = bench().await;
+    let pod = bench.caller(&format!("/kubepods/pod{POD}"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bench.list("web", &pod);
+    bench.says(&pod, &[has(WEB)]).await;
+    let log = bench.podman.logs(&pod.id).unwrap();
+    assert!(!log.contains(&lacks(WEB)), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

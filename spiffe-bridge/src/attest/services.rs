@@ -24,7 +24,8 @@ use crate::identity::SelectorSet;
 use crate::registration::Needs;
 
 /// A service that does not know a process may be late: a container's first process can speak before the runtime has
-/// written down that it runs. So long, and so often, is it asked before its caller goes on without.
+/// written down that it runs. So long, and so often, is it asked before its caller goes on without. Kubelet looks at its
+/// containers once a second, and is asked as long as the deadline lets.
 const LATE: Duration = Duration::from_millis(500);
 const LATE_EVERY: Duration = Duration::from_millis(50);
 /// When a caller goes on without, its service is asked again after the first of these, and at last every so often.
@@ -225,10 +226,15 @@ impl Services {
         process: &Process,
         cgroups: &Cgroups,
     ) -> Result<SelectorSet, Unseen> {
+        let late = match service {
+            // The reason is that it is not listed, not that nobody answered: a last answer must have its time.
+            Service::Kubernetes => self.config.deadline.saturating_sub(3 * LATE_EVERY),
+            Service::Docker | Service::Systemd => LATE,
+        };
         let started = Instant::now();
         loop {
             match self.once(service, process, cgroups).await {
-                Err(Unseen::NotYet(_)) if started.elapsed() < LATE => tokio::time::sleep(LATE_EVERY).await,
+                Err(Unseen::NotYet(_)) if started.elapsed() < late => tokio::time::sleep(LATE_EVERY).await,
                 answer => return answer,
             }
         }

@@ -26,8 +26,8 @@ use crate::identity::SelectorSet;
 /// A list is not asked for again this soon.
 const FRESH: Duration = Duration::from_secs(5);
 /// Nor this soon for a container that is not on it, nor after a failure: whoever runs one could have kubelet asked
-/// without end.
-const APART: Duration = Duration::from_secs(1);
+/// without end. Half of the time between two looks of kubelet at its containers.
+const APART: Duration = Duration::from_millis(500);
 
 /// Attests by the list of this node's pods.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Kubernetes {
         })
     }
 
-    /// A list that was asked for no earlier than `since`, or less than a second ago.
+    /// A list that was asked for no earlier than `since`, or a moment ago.
     async fn list(&self, since: Option<Instant>) -> Result<Arc<Pods>, Unseen> {
         let Some(source) = &self.source else {
             return Err(Unseen::Refused(

@@ -67,8 +67,10 @@ struct Container {
 impl Pods {
     /// What processes of `container` in the pod with `uid` have; `None` if the list has no such container there.
     pub(super) fn selectors(&self, uid: &str, container: &str) -> Option<SelectorSet> {
-        let pod = self.items.iter().flatten().find(|pod| pod.is(uid))?;
-        let container = pod.status.all().find(|one| one.is(container))?;
+        // Of all that go by `uid`: whoever may create pods may give one of theirs another's for a hash.
+        let of_uid = self.items.iter().flatten().filter(|pod| pod.is(uid));
+        let mut ours = of_uid.flat_map(|pod| pod.status.all().map(move |one| (pod, one)));
+        let (pod, container) = ours.find(|(_, one)| one.is(container))?;
         let mut selectors = SelectorSet::new();
         // What an entry cannot name is left out: it could match none.
         let mut add = |key: &str, value: &dyn Display| {
@@ -129,8 +131,16 @@ mod tests {
                       "annotations": {"kubernetes.io/config.hash": "h2"}},
          "status": {"containerStatuses": [{"name": "etcd", "containerID": "containerd://c3"}]}}]}"#;
 
+    /// What a kubelet 1.35.4 has listed at `/pods`, of containerd 1.6.20, without an API server: `kube-check` writes it
+    /// to the file that `KUBE_CHECK_LIST` names.
+    const OF_KUBELET: &str = include_str!("pods/kubelet-1.35.4.json");
+
     fn of(uid: &str, container: &str) -> Option<Vec<String>> {
-        let pods: Pods = serde_json::from_str(LIST).unwrap();
+        in_list(LIST, uid, container)
+    }
+
+    fn in_list(list: &str, uid: &str, container: &str) -> Option<Vec<String>> {
+        let pods: Pods = serde_json::from_str(list).unwrap();
         Some(pods.selectors(uid, container)?.iter().map(ToString::to_string).collect())
     }
 
@@ -153,8 +163,42 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_a_kubelet_wrote_is_read() {
+        let pod = "7118e2f2f4708202a7f4cf1cbf62ff2f";
+        let container = "3445fbd6e5e5cd0abd363e23359a10498e34e5806cffb2b22181bd35209c8d52";
+        let expected = [
+            "k8s:container-image:countersign.invalid/pod:1",
+            "k8s:container-image:sha256:3b786ecbc4a5cae1dfab9078fff07328d0e6b5f1a3a270d5b46489303103696f",
+            "k8s:container-name:proxy",
+            "k8s:node-name:n1",
+            "k8s:ns:shop",
+            "k8s:pod-label:app:web",
+            "k8s:pod-name:web-n1",
+            "k8s:pod-uid:7118e2f2f4708202a7f4cf1cbf62ff2f",
+        ];
+        assert_eq!(in_list(OF_KUBELET, pod, container).unwrap(), expected);
+    }
+
+    #[test]
     fn a_static_pod_is_known_by_its_hash() {
         assert!(of("h2", "c3").unwrap().contains(&"k8s:pod-name:etcd".to_owned()));
+    }
+
+    #[test]
+    fn a_pod_that_calls_itself_by_anothers_uid_hides_it_not() {
+        let claims = r#"{"items": [{"metadata": {"name": "a", "namespace": "theirs", "uid": "u0",
+            "annotations": {"kubernetes.io/config.hash": "u1"}},
+            "status": {"containerStatuses": [{"name": "a", "containerID": "containerd://c0"}]}},"#;
+        let pods: Pods = serde_json::from_str(&LIST.replacen(
+            r#"{"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": ["#,
+            claims,
+            1,
+        ))
+        .unwrap();
+        let ns = |container| {
+            pods.selectors("u1", container).unwrap().iter().any(|s| s.to_string() == "k8s:ns:shop")
+        };
+        assert!(ns("c1"));
     }
 
     #[test]

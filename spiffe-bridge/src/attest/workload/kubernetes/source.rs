@@ -60,7 +60,9 @@ pub(super) enum SourceError {
     Connect(String, #[source] io::Error),
     #[error("{0} does not answer")]
     Http(String, #[source] HttpError),
-    #[error("{0} answers {1}: does the token's account have the right to get nodes/proxy, or to list pods?")]
+    #[error(
+        "{0} answers {1}: does the token's account have the right to get nodes/pods (nodes/proxy before Kubernetes 1.33), or to list pods?"
+    )]
     Status(String, StatusCode),
     #[error("{0} answers what is no list of pods")]
     Form(String, #[source] serde_json::Error),
