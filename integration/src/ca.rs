@@ -1,6 +1,7 @@
 //! A certificate authority that is not Countersign's: the operator's, or a stranger's.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -54,9 +55,21 @@ impl Ca {
     /// # Errors
     /// As [`Ca::issue`].
     pub fn issue_until(&self, uri: &str, end: SystemTime) -> Result<Credential> {
+        self.leaf(SanType::URI(uri.try_into()?), end)
+    }
+
+    /// The same for a server at `address`, for an hour.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn issue_at(&self, address: IpAddr) -> Result<Credential> {
+        self.leaf(SanType::IpAddress(address), SystemTime::now() + Duration::from_secs(3600))
+    }
+
+    fn leaf(&self, name: SanType, end: SystemTime) -> Result<Credential> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "not of Countersign");
-        params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+        params.subject_alt_names = vec![name];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];

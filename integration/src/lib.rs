@@ -16,7 +16,7 @@
 //! raw        HTTP/2 by hand: requests that no library would write
 //! mesh       all of it: two services, each with its sidecar
 //! demo       shows that in a terminal
-//! compose    docker-compose.yml, run for real
+//! compose    docker-compose.yml, run for real       kube      pods of a real kubelet
 //! ```
 //!
 //! Everything that is started dies with the value that started it. No traffic leaves 127.0.0.1.
@@ -27,6 +27,7 @@ pub mod compose;
 pub mod demo;
 pub mod envoy;
 pub mod http;
+pub mod kube;
 pub mod load;
 pub mod mesh;
 pub mod mint;

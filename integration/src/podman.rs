@@ -248,8 +248,8 @@ impl Drop for Podman {
     }
 }
 
-/// The files of a cgroup go with its directory.
-fn remove_cgroup(at: &Path) {
+/// The files of a cgroup go with its directory, and that when no process is in it.
+pub(crate) fn remove_cgroup(at: &Path) {
     let below = fs::read_dir(at).into_iter().flatten().flatten();
     for directory in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         remove_cgroup(&directory.path());

@@ -101,7 +101,7 @@ impl Drop for Process {
 
 /// A harness that is killed itself leaves nobody behind.
 #[allow(unsafe_code, reason = "pre_exec has no safe form")]
-fn die_with_parent(command: &mut Command) {
+pub(crate) fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec the closure makes one system call and touches no memory.
     unsafe {
         command.pre_exec(|| {

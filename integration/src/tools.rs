@@ -7,6 +7,7 @@
 pub mod apt;
 mod debian;
 mod go;
+pub mod kubernetes;
 mod maven;
 pub mod network;
 mod npm;
