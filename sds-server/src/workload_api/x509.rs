@@ -56,7 +56,7 @@ pub(super) fn name_of(bundle: &TrustBundle) -> String {
 }
 
 /// Those of every trust domain that it may trust, each with its issuer's name.
-pub(crate) fn crls(update: &WorkloadUpdate) -> Vec<Vec<u8>> {
+fn crls(update: &WorkloadUpdate) -> Vec<Vec<u8>> {
     bundles(update).flat_map(|(_, bundle)| &bundle.crls).map(|crl| crl.to_vec()).collect()
 }
 

@@ -14,7 +14,7 @@ pub struct TrustBundle {
     pub trust_domain: TrustDomain,
     /// CA certificates, DER. Never empty.
     pub roots: Vec<CertificateDer<'static>>,
-    /// CRLs, DER: one of each root at least, or none at all. Part of one may have run out.
+    /// CRLs, DER: one of each root at least, or none at all. They may have run out since.
     pub crls: Vec<CertificateRevocationListDer<'static>>,
     /// Keys of JWT-SVIDs and WIT-SVIDs. May be empty: then no token of this domain is valid.
     pub tokens: TokenKeys,

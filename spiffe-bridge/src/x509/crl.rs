@@ -52,6 +52,12 @@ impl<'a> Crl<'a> {
         self.parsed.extensions().iter().all(|extension| !extension.critical)
     }
 
+    /// Whether it is `issuer`'s: by name and by signature.
+    #[must_use]
+    pub fn is_of(&self, issuer: &X509Certificate<'_>) -> bool {
+        self.is_named_as(issuer) && self.is_signed_by(issuer)
+    }
+
     /// Whether it has `issuer`'s name.
     #[must_use]
     pub fn is_named_as(&self, issuer: &X509Certificate<'_>) -> bool {
@@ -59,8 +65,7 @@ impl<'a> Crl<'a> {
     }
 
     /// Whether it is signed with `issuer`'s key.
-    #[must_use]
-    pub fn is_signed_by(&self, issuer: &X509Certificate<'_>) -> bool {
+    fn is_signed_by(&self, issuer: &X509Certificate<'_>) -> bool {
         let key = issuer.public_key().subject_public_key.data.as_ref();
         let signature = self.parsed.signature_value.data.as_ref();
         let oid = self.parsed.signature_algorithm.algorithm.as_bytes();
