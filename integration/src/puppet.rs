@@ -5,7 +5,6 @@ mod stand;
 
 pub use stand::{DOMAIN, Stand};
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,7 +34,7 @@ pub struct Puppet {
 
 struct Running {
     drainer: Drainer,
-    tasks: Vec<JoinHandle<Result<(), Infallible>>>,
+    tasks: Vec<JoinHandle<Result<()>>>,
     desk: Desk,
     roster: Roster,
     streams: StreamRegistry,
@@ -69,10 +68,11 @@ impl Puppet {
         let listener = Listener::bind(&self.socket, 0o666)?;
         let server = Server::new(listener, Limits::new(&config, 1000), config, service, admit);
         let (drainer, drain) = drain::channel();
+        let (serving, telling, stop) = (drain.clone(), desk.clone().run(drain.clone()), drain.token());
         let tasks = vec![
-            tokio::spawn(server.run(drain.clone())),
-            tokio::spawn(desk.clone().run(drain.clone())),
-            tokio::spawn(keeper.run(drain.token())),
+            tokio::spawn(async move { Ok(server.run(serving).await?) }),
+            tokio::spawn(async move { Ok(telling.await?) }),
+            tokio::spawn(async move { Ok(keeper.run(stop).await?) }),
         ];
         self.running = Some(Running { drainer, tasks, desk, roster, streams });
         Ok(())

@@ -11,6 +11,10 @@ use sds_server::{endpoint, runtime, telemetry};
 use spiffe_bridge::identity::TrustDomain;
 use spiffe_bridge::registration::check_directory;
 
+/// Turns of tasks after which a busy thread looks for I/O: few, as a turn of a busy caller is long.
+/// docs/decisions/0019-turns.md
+const EVENT_INTERVAL: u32 = 4;
+
 fn main() -> ExitCode {
     cli::main(Hooks { serve, init, check_entries })
 }
@@ -23,7 +27,8 @@ fn serve(settings: Settings, init: Init, listeners: Listeners) -> anyhow::Result
     let metrics = telemetry::metrics::install()?;
     endpoint::describe();
     app::describe_metrics();
-    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let tokio =
+        tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
     let place = match listeners {
         Listeners::Made => Place::Own(Sockets::check(runtime::inherited()?, Maker::Systemd)?),
         Listeners::TakenOver => Place::TakenOver,

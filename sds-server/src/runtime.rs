@@ -4,6 +4,7 @@
 //! [`Supervisor`] that gets every task, and [`Supervisor::run`] last. Nothing else in the crate spawns a
 //! task that outlives its connection.
 
+mod crowd;
 pub mod drain;
 mod hardening;
 mod inherited;
@@ -12,6 +13,7 @@ mod readiness;
 mod signals;
 mod supervisor;
 
+pub use crowd::Crowd;
 pub use drain::{Drain, Drainer};
 pub use hardening::{HardeningError, harden, open_files};
 pub use inherited::inherited;

@@ -20,6 +20,7 @@ mod broker;
 mod cache;
 mod caller;
 mod engine;
+mod known;
 mod origin;
 mod own;
 mod pace;

@@ -25,7 +25,7 @@ use crate::endpoint::sockets::{Maker, Sockets};
 use crate::endpoint::uds::{Listener, Others};
 use crate::endpoint::{Limits, Peer, Server};
 use crate::receipts::{Desk, Receipts};
-use crate::runtime::{self, Drain, Readiness, Signals, Supervisor};
+use crate::runtime::{self, Crowd, Drain, Readiness, Signals, Supervisor};
 use crate::sds::{Proxies, SdsService, Shared, StreamRegistry};
 use crate::telemetry::metrics::Metrics;
 use crate::workload_api::{self, Feeds, Neighbours, WorkloadApi};
@@ -168,7 +168,9 @@ pub(super) async fn serve(
         };
         let sds = Receipts::beside(SdsService::new(shared), desk.clone());
         let service = WorkloadApi::beside(sds.clone(), workload.clone(), neighbours);
+        let crowd = Crowd::start()?;
         let server = Server::new(listener, limits.clone(), settings.limits.clone(), service, admit);
+        let server = server.with_crowd(&crowd);
 
         let mut tasks = Supervisor::new(drainer);
         tasks.spawn_background("signals", signals.run());
@@ -189,6 +191,7 @@ pub(super) async fn serve(
                 limits,
                 service: sds,
                 readiness: &readiness,
+                crowd: &crowd,
                 reread: reread.clone(),
             };
             remote.spawn(around, &mut tasks).await?;
@@ -202,6 +205,7 @@ pub(super) async fn serve(
                 shared: workload,
                 workloads,
                 readiness: &readiness,
+                crowd: &crowd,
             };
             brokers.spawn(around, &mut tasks).await?;
         }

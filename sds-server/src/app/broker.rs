@@ -21,7 +21,7 @@ use crate::endpoint::tls::Handshakes;
 use crate::endpoint::tls::certificate::Presenter;
 use crate::endpoint::uds::{Listener, Others};
 use crate::endpoint::{Patience, SecuredServer};
-use crate::runtime::{BoxError, Readiness, Supervisor};
+use crate::runtime::{BoxError, Crowd, Readiness, Supervisor};
 use crate::workload_api::{Neighbours, Shared};
 
 /// A node has few brokers, which stay connected.
@@ -49,6 +49,7 @@ pub(super) struct Around<'a> {
     pub(super) shared: Shared,
     pub(super) workloads: Workloads,
     pub(super) readiness: &'a Readiness,
+    pub(super) crowd: &'a Crowd,
 }
 
 impl Brokers {
@@ -82,7 +83,7 @@ impl Brokers {
     /// Spawns the tasks of the socket. The node's engine must be running: it is asked for our certificate.
     pub(super) async fn spawn(self, around: Around<'_>, tasks: &mut Supervisor) -> anyhow::Result<()> {
         let Self { listener, config } = self;
-        let Around { trust_domain, limits, bundle, entries, shared, workloads, readiness } = around;
+        let Around { trust_domain, limits, bundle, entries, shared, workloads, readiness, crowd } = around;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let id = server_id(trust_domain).context("the server's own SPIFFE ID")?;
         let own = workloads.node.own(id, config.dns_names.clone()).await?;
@@ -103,7 +104,8 @@ impl Brokers {
                 let task = BrokerTask::new(peer, bundle.clone(), entries.clone(), sessions, clock.clone());
                 Ok((session, task.run(stop.clone())))
             };
-            let server = SecuredServer::new(listener, handshakes, counted, limits, HANDSHAKES, api, admit);
+            let server = SecuredServer::new(listener, handshakes, counted, limits, HANDSHAKES, api, admit)
+                .with_crowd(crowd);
             async move { server.run(drain).await as Result<(), Infallible> }
         });
         Ok(())

@@ -21,7 +21,7 @@ use crate::endpoint::tls::certificate::Presenter;
 use crate::endpoint::tls::{Config, Handshakes};
 use crate::endpoint::{Limits, Patience, SecuredServer};
 use crate::receipts::Receipts;
-use crate::runtime::{Readiness, Reread, Supervisor};
+use crate::runtime::{Crowd, Readiness, Reread, Supervisor};
 use crate::sds::SdsService;
 
 /// What is known of the door, for an operator.
@@ -73,6 +73,7 @@ pub(super) struct Around<'a> {
     pub(super) limits: Limits,
     pub(super) service: Receipts<SdsService>,
     pub(super) readiness: &'a Readiness,
+    pub(super) crowd: &'a Crowd,
     pub(super) reread: Reread,
 }
 
@@ -80,7 +81,7 @@ impl Remote {
     /// Spawns the tasks of the door. The node's engine must be running: it is asked for our certificate.
     pub(super) async fn spawn(self, around: Around<'_>, tasks: &mut Supervisor) -> anyhow::Result<()> {
         let Self { door, client_ca, .. } = self;
-        let Around { trust_domain, config, node, clock, limits, service, readiness, reread } = around;
+        let Around { trust_domain, config, node, clock, limits, service, readiness, crowd, reread } = around;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let id = server_id(trust_domain).context("the server's own SPIFFE ID")?;
         let own = node.own(id, config.1.dns_names.clone()).await?;
@@ -99,7 +100,8 @@ impl Remote {
                 Ok((session, task.run(stop.clone())))
             };
             let patience = Patience { handshakes: config.1.handshakes, time: config.1.handshake };
-            let server = SecuredServer::new(door, handshakes, limits, config.0, patience, service, admit);
+            let server = SecuredServer::new(door, handshakes, limits, config.0, patience, service, admit)
+                .with_crowd(crowd);
             async move { server.run(drain).await as Result<(), Infallible> }
         });
         Ok(())

@@ -9,7 +9,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::limits::{Holder, Refused};
 use super::metrics::Open;
-use super::peer::{Credentials, Peer};
+use super::peer::Credentials;
+use super::serve::Party;
 use super::tcp::TcpDoor;
 use super::uds::Listener;
 
@@ -30,6 +31,9 @@ pub trait Door: Send + 'static {
 
     /// Whose a connection is when connections are counted.
     fn holder(origin: Self::Origin) -> Holder;
+
+    /// Whose a connection is when turns are given.
+    fn party(origin: Self::Origin) -> Party;
 }
 
 /// A door, for what is counted and said of it.
@@ -69,6 +73,10 @@ impl Door for TcpDoor {
     fn holder(address: SocketAddr) -> Holder {
         Holder::at(address.ip())
     }
+
+    fn party(address: SocketAddr) -> Party {
+        Party::Holder(Self::holder(address))
+    }
 }
 
 impl Door for Listener {
@@ -78,11 +86,15 @@ impl Door for Listener {
 
     async fn accept(&self) -> io::Result<(UnixStream, Option<Credentials>)> {
         let stream = Self::accept(self).await?;
-        let credentials = Peer::of(&stream).ok().map(|peer| peer.credentials());
+        let credentials = Credentials::of(&stream).ok();
         Ok((stream, credentials))
     }
 
     fn holder(credentials: Credentials) -> Holder {
         Holder::User(credentials.uid)
+    }
+
+    fn party(credentials: Credentials) -> Party {
+        Party::Process(credentials.pid)
     }
 }

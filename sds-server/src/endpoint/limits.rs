@@ -198,6 +198,12 @@ impl Limits {
     /// [`Refused::Total`], [`Refused::PerUid`] or [`Refused::PerAddress`].
     pub fn permit(&self, holder: Holder, files: u32) -> Result<Permit, Refused> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(&mut counts, holder, files)?;
+        counts.permits += 1;
+        Ok(Permit { holder, files, number: counts.permits, counts: self.counts.clone() })
+    }
+
+    fn take(&self, counts: &mut Counts, holder: Holder, files: u32) -> Result<(), Refused> {
         if counts.total.saturating_add(files) > self.total {
             return Err(Refused::Total);
         }
@@ -212,8 +218,18 @@ impl Limits {
         }
         counts.by_holder.insert(holder, of_holder);
         counts.total += files;
-        counts.permits += 1;
-        Ok(Permit { holder, files, number: counts.permits, counts: self.counts.clone() })
+        Ok(())
+    }
+
+    /// Takes `files` more for what holds `permit`.
+    ///
+    /// # Errors
+    /// As [`Limits::permit`].
+    pub fn grow(&self, permit: &mut Permit, files: u32) -> Result<(), Refused> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(&mut counts, permit.holder, files)?;
+        permit.files += files;
+        Ok(())
     }
 
     /// Files of the connections that hold a permit now.

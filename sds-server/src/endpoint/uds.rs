@@ -71,15 +71,16 @@ pub enum BindError {
     },
 }
 
-/// A bound socket that accepts connections. Its file goes when this is dropped, unless it is somebody else's by then.
+/// A bound socket that accepts connections. Its file goes when this is dropped, as [`SocketFile`] has it.
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
     file: SocketFile,
 }
 
+/// A socket's file: it goes when this is dropped, unless it is somebody else's by then.
 #[derive(Debug)]
-struct SocketFile {
+pub struct SocketFile {
     standing: Standing,
     others: Others,
 }
@@ -210,6 +211,14 @@ impl Listener {
     #[must_use]
     pub fn others(&self) -> Others {
         self.file.others.clone()
+    }
+
+    /// The socket without the runtime, which is no longer woken for each that comes, and what removes its file in the end.
+    ///
+    /// # Errors
+    /// The runtime does not give it back.
+    pub fn unwatched(self) -> io::Result<(OwnedFd, SocketFile)> {
+        Ok((self.listener.into_std()?.into(), self.file))
     }
 
     /// The next connection. Cancel safe.

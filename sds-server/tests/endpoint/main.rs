@@ -39,7 +39,7 @@ struct Fixture {
     /// A slow answer is under way, and is not any more.
     begun: Arc<Notify>,
     dropped: Arc<Notify>,
-    server: JoinHandle<Result<(), Infallible>>,
+    server: JoinHandle<std::io::Result<()>>,
 }
 
 fn serve(config: Config) -> Fixture {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use self::issue::Answer;
 use self::state::State;
 use super::cache::{Cache, Kept};
+use super::known::Known;
 use super::own::{self, OwnIdentity};
 use super::refusals::Refusals;
 use super::renewal::Config;
@@ -44,6 +45,7 @@ pub struct Node {
     clock: Clock,
     status: Arc<ArcSwap<NodeStatus>>,
     refusals: Arc<Refusals>,
+    known: Arc<Known>,
 }
 
 /// The node's engine has stopped: the server is shutting down.
@@ -81,6 +83,7 @@ pub struct Engine {
     cache: Cache,
     clock: Clock,
     config: Config,
+    known: Arc<Known>,
 }
 
 /// A node that asks `authority`, serves the entries of `index` and keeps its SVIDs in `store`, sealed
@@ -98,9 +101,15 @@ pub fn open(
     let bundle = authority.bundle();
     let cache = Cache::new(store, key);
     let status = Arc::<ArcSwap<NodeStatus>>::default();
-    let refusals = Arc::default();
-    let node = Node { commands: sender, clock: clock.clone(), status: status.clone(), refusals };
-    (node, Engine { commands, status, index, bundle, authority, cache, clock, config })
+    let (refusals, known) = (Arc::default(), Arc::<Known>::default());
+    let node = Node {
+        commands: sender,
+        clock: clock.clone(),
+        status: status.clone(),
+        refusals,
+        known: known.clone(),
+    };
+    (node, Engine { commands, status, index, bundle, authority, cache, clock, config, known })
 }
 
 impl Node {
@@ -115,6 +124,9 @@ impl Node {
         &self,
         selectors: Arc<SelectorSet>,
     ) -> Result<watch::Receiver<Shown>, NodeClosed> {
+        if let Some(known) = self.known.find(&selectors) {
+            return Ok(known);
+        }
         self.ask(|reply| Command::View { selectors, reply }).await
     }
 
@@ -181,6 +193,7 @@ impl Engine {
             self.config.clone(),
             self.index.borrow_and_update().clone(),
             self.bundle.borrow_and_update().clone(),
+            self.known.clone(),
         );
         let mut flights: JoinSet<Answer> = JoinSet::new();
         // Each follows a flight, and takes its place among those in flight until it is written.

@@ -44,12 +44,12 @@ impl Accepting {
 
 /// The pause after an accept that failed.
 #[derive(Debug, Default)]
-struct Backoff(u32);
+pub(super) struct Backoff(u32);
 
 impl Backoff {
     /// None for an error that is the peer's alone. For ours (EMFILE, ENFILE, ENOMEM) the connection stays in
     /// the backlog, and asking again at once would spin.
-    fn after(&mut self, error: &io::Error) -> Option<Duration> {
+    pub(super) fn after(&mut self, error: &io::Error) -> Option<Duration> {
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
             return None;
         }
@@ -80,7 +80,7 @@ impl Logs {
         }
     }
 
-    fn accept_failed(&self, error: &io::Error) {
+    pub(super) fn accept_failed(&self, error: &io::Error) {
         if let Some(suppressed) = self.accept.event(Instant::now()) {
             tracing::error!(%error, suppressed, "no connection can be accepted; trying again");
         }

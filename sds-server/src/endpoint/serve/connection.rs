@@ -9,11 +9,11 @@ use spiffe_bridge::node::{Session, SessionState};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
 use tracing::Instrument as _;
 
 use super::accept::Logs;
+use super::groups::Group;
 use super::http2::{Event, Http2, Settings};
 use crate::endpoint::limits::Refused;
 use crate::runtime::{BoxError, Drain};
@@ -39,20 +39,23 @@ where
     B: http_body::Body<Data: Buf + Send> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Serves `stream`; `work` runs beside it, on a task of its own so that it cannot hold up the bytes. `held` is dropped
-    /// at the end.
+    /// Serves `stream`; `work` runs beside it in `group`, so that neither is polled for the other. `held` is dropped at the
+    /// end.
     // No async fn: what that is given it keeps twice, and ten thousand connections have the room for it.
-    pub(super) fn run<T>(
+    pub(super) fn run<T, W, H>(
         self,
         stream: T,
-        work: impl Future<Output = ()> + Send + 'static,
-        held: impl Send,
-    ) -> impl Future<Output = ()> + Send
+        work: W,
+        held: H,
+        group: &Group,
+    ) -> impl Future<Output = ()> + Send + use<T, S, B, W, H>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
+        W: Future<Output = ()> + Send + 'static,
+        H: Send,
     {
         let Self { session, service, http2, first_request, drain, log } = self;
-        let work = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+        let work = group.beside(work.in_current_span());
         let caller = session.caller().clone();
         let mut state = session.state();
         let mut served = Http2::new(stream, &http2, session, service);

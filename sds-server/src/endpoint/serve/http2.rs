@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use h2::server::{Connection, Handshake};
@@ -23,8 +23,9 @@ use tower::{Service, ServiceExt as _};
 
 use super::cork::Cork;
 use super::exchange::{Exchange, RequestBody};
-use super::exchanges::Exchanges;
+use super::groups::TURN;
 use super::keepalive::KeepAlive;
+use super::seats::Seats;
 use crate::endpoint::limits::Config;
 use crate::runtime::BoxError;
 
@@ -54,8 +55,8 @@ const fn answered_early(config: &Config) -> usize {
     config.streams_per_connection as usize
 }
 
-/// Rounds of a turn, in each of which some exchanges go on.
-const ROUNDS: usize = 16;
+/// Exchanges that go on before the library has its turn, so that what they say is sent while it is at hand.
+const AT_ONCE: usize = 64;
 
 /// A request as the service takes it.
 type Call = Request<tonic::body::Body>;
@@ -74,7 +75,7 @@ struct Counted(Arc<Settings>);
 pub(super) struct Http2<T, S: Service<Call>, B: Body> {
     cork: Cork<T>,
     state: State<T, B>,
-    exchanges: Exchanges<Exchange<Oneshot<S, Call>, B>>,
+    exchanges: Seats<Exchange<Oneshot<S, Call>, B>>,
     session: Session,
     service: S,
     is_closing: bool,
@@ -159,7 +160,7 @@ where
         let cork = Cork::new(io);
         let (counted, builder) = Counted::one(settings);
         let state = State::ExpectPreface(builder.handshake(cork.share()));
-        let exchanges = Exchanges::new();
+        let exchanges = Seats::new();
         Self { cork, state, exchanges, session, service, is_closing: false, has_asked: false, counted }
     }
 
@@ -202,9 +203,15 @@ where
         {
             return Poll::Ready(Err(ConnectionError::Silent));
         }
-        for _ in 0..ROUNDS {
+        let end = Instant::now() + TURN;
+        loop {
+            let mut polled = 0;
+            let is_enough = || {
+                polled += 1;
+                polled == AT_ONCE || Instant::now() >= end
+            };
             // Before the library has its turn, which sends what they say.
-            let (mut is_asked, mut is_more) = (false, self.exchanges.poll_some(cx));
+            let (mut is_asked, mut is_more) = (false, self.exchanges.poll_some(cx, is_enough));
             while let Poll::Ready(accepted) = connection.poll_accept(cx) {
                 let Some(accepted) = accepted else { return Poll::Ready(Ok(Event::Gone)) };
                 let (request, respond) = accepted?;
@@ -220,9 +227,11 @@ where
             if !is_more {
                 return Poll::Pending;
             }
+            if Instant::now() >= end {
+                cx.waker().wake_by_ref(); // the other connections have their turn too
+                return Poll::Pending;
+            }
         }
-        cx.waker().wake_by_ref(); // the other connections have their turn too
-        Poll::Pending
     }
 }
 

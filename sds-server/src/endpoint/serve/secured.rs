@@ -8,19 +8,20 @@ use std::time::Duration;
 use bytes::Buf;
 use rustls::pki_types::CertificateDer;
 use spiffe_bridge::node::Session;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tower::Service;
 use tracing::Instrument as _;
 
 use super::accept::{Accepting, Logs};
 use super::authority::Mended;
 use super::connection::Connection;
+use super::groups::{Group, Groups, Job};
 use super::http2::Settings;
 use crate::endpoint::door::Door;
 use crate::endpoint::limits::{Config, Limits, Permit, Refused};
 use crate::endpoint::tls::{self, Authorities, Handshakes};
-use crate::runtime::{BoxError, Drain, with_cause};
+use crate::runtime::{BoxError, Crowd, Drain, with_cause};
 
 /// Accepts callers with certificates and serves them until the drain.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub struct SecuredServer<D, T, S, A> {
     patience: Patience,
     service: S,
     admit: A,
+    crowd: Option<Handle>,
 }
 
 /// What handshakes may take.
@@ -84,7 +86,13 @@ where
         service: S,
         admit: A,
     ) -> Self {
-        Self { door, handshakes, limits, config, patience, service, admit }
+        Self { door, handshakes, limits, config, patience, service, admit, crowd: None }
+    }
+
+    /// Serves callers that keep it busy on threads of another runtime.
+    #[must_use]
+    pub fn with_crowd(self, crowd: &Crowd) -> Self {
+        Self { crowd: crowd.handle().cloned(), ..self }
     }
 
     /// Runs until the drain, as [`Server::run`](super::Server::run).
@@ -92,14 +100,14 @@ where
     /// # Errors
     /// Never: a failing accept is tried again.
     pub async fn run(self, drain: Drain) -> Result<(), Infallible> {
-        let Self { door, mut handshakes, limits, config, patience, service, admit } = self;
+        let Self { door, mut handshakes, limits, config, patience, service, admit, crowd } = self;
         let http2 = Arc::new(Settings::new(&config));
         let (most, per_holder) = (patience.handshakes, Limits::of_handshakes(patience.handshakes));
         let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)));
         let log = Arc::new(Logs::default());
         let shared = Arc::new(Shared { service, admit, http2, config, patience, log, drain });
         let (log, drain) = (&shared.log, &shared.drain);
-        let mut connections = JoinSet::new();
+        let groups = Groups::new(crowd);
         let mut accepting = Accepting::default();
         loop {
             // Without a free place the next one waits in the backlog: a crowd is served in turn.
@@ -110,7 +118,6 @@ where
             };
             let (place, stream, origin) = tokio::select! {
                 () = drain.begun() => break,
-                Some(_) = connections.join_next() => continue, // reaped as they end
                 next = next => match next {
                     Some(next) => next,
                     None => break,
@@ -141,13 +148,18 @@ where
             };
             let span = tracing::info_span!("connection", number = permit.number(), peer = %origin);
             let (shared, place) = (shared.clone(), (place, shaking));
-            connections.spawn(
-                async move { shared.connection::<D, F>(terms, stream, origin, place, permit).await }
-                    .instrument(span),
-            );
+            let number = permit.number();
+            let begin = move |group: &Group| -> Job {
+                let group = group.clone();
+                let connection = async move {
+                    shared.connection::<D, F>(terms, stream, origin, place, permit, &group).await;
+                };
+                Box::pin(connection.instrument(span))
+            };
+            groups.begin(D::party(origin), number, Box::new(begin));
         }
         drop(door); // from here on a successor may bind
-        while connections.join_next().await.is_some() {}
+        groups.ended().await;
         Ok(())
     }
 }
@@ -167,6 +179,7 @@ where
         origin: D::Origin,
         place: Place,
         permit: Permit,
+        group: &Group,
     ) where
         D: Door,
         A: Fn(D::Origin, &[CertificateDer<'static>], u64) -> Result<(Session, F), BoxError>,
@@ -200,6 +213,6 @@ where
             drain: self.drain.clone(),
             log: self.log.clone(),
         };
-        connection.run(Mended::new(stream), work, (D::KIND.open(), permit)).await;
+        connection.run(Mended::new(stream), work, (D::KIND.open(), permit), group).await;
     }
 }

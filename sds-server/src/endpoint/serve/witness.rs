@@ -9,6 +9,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -44,9 +45,10 @@ impl Witnessed {
     /// for credentials comes without, and is refused.
     ///
     /// # Errors
-    /// The kernel does not give credentials.
-    pub(super) fn new(stream: UnixStream, peer: &Peer, log: Arc<Logs>) -> io::Result<Self> {
+    /// The kernel does not give credentials, or the runtime has no room for it.
+    pub(super) fn new(stream: StdUnixStream, peer: &Peer, log: Arc<Logs>) -> io::Result<Self> {
         set_socket_passcred(&stream, true)?;
+        let stream = UnixStream::from_std(stream)?;
         Ok(Self { stream, pid: peer.pid, uid: peer.uid, log })
     }
 

@@ -15,8 +15,9 @@ use self::turns::Turns;
 use super::Command;
 use super::issue::{Answer, Issue, IssueError};
 use crate::clock::Timestamp;
-use crate::identity::{ContentHash, SelectorSet, TrustBundle};
+use crate::identity::{ContentHash, TrustBundle};
 use crate::node::cache::Cache;
+use crate::node::known::Known;
 use crate::node::pace::Pace;
 use crate::node::renewal::Config;
 use crate::node::slot::{Slot, Spec};
@@ -30,7 +31,7 @@ pub(super) struct State {
     /// The identities of the server itself: a few.
     own: Vec<Arc<Entry>>,
     views: BTreeMap<ViewId, View>,
-    by_selectors: HashMap<Arc<SelectorSet>, ViewId>,
+    known: Arc<Known>,
     next_view: u64,
     slots: HashMap<Spec, Slot>,
     /// The tokens of each identity, by its SPIFFE ID.
@@ -48,7 +49,12 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(config: Config, index: Arc<EntryIndex>, bundle: Arc<TrustBundle>) -> Self {
+    pub(super) fn new(
+        config: Config,
+        index: Arc<EntryIndex>,
+        bundle: Arc<TrustBundle>,
+        known: Arc<Known>,
+    ) -> Self {
         let newcomers = Arc::new(Semaphore::new((config.in_flight / 4 * 3).max(1)));
         Self {
             config,
@@ -56,7 +62,7 @@ impl State {
             bundle,
             own: Vec::new(),
             views: BTreeMap::new(),
-            by_selectors: HashMap::new(),
+            known,
             next_view: 0,
             slots: HashMap::new(),
             tokens: BTreeMap::new(),
@@ -94,5 +100,11 @@ impl State {
     /// What the cache should keep: the identities that some entry still asks for.
     pub(super) fn wanted(&self) -> HashSet<ContentHash> {
         self.index.entries().chain(&self.own).map(|entry| Spec::of(entry, &self.index).hash()).collect()
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.known.clear();
     }
 }

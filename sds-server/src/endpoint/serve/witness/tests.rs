@@ -22,7 +22,7 @@ async fn connection() -> (StdStream, UnixStream, tempfile::TempDir) {
 fn witnessed(stream: UnixStream) -> Witnessed {
     let peer = Peer::of(&stream).unwrap();
     assert_eq!(peer.pid, std::process::id());
-    Witnessed::new(stream, &peer, Arc::default()).unwrap()
+    Witnessed::new(stream.into_std().unwrap(), &peer, Arc::default()).unwrap()
 }
 
 #[tokio::test]

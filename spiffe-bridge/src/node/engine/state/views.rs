@@ -25,14 +25,12 @@ impl State {
         cache: &Cache,
         now: Timestamp,
     ) -> watch::Receiver<Shown> {
-        let known = self.by_selectors.get(&selectors).and_then(|id| self.views.get(id));
-        if let Some(view) = known {
-            return view.sender.subscribe();
+        if let Some(known) = self.known.find(&selectors) {
+            return known;
         }
         let id = ViewId(self.next_view);
         self.next_view += 1;
         let (sender, receiver) = watch::channel(Shown::default());
-        self.by_selectors.insert(selectors.clone(), id);
         let view = View {
             selectors,
             entries: Vec::new(),
@@ -44,6 +42,10 @@ impl State {
         self.views.insert(id, view);
         self.rematch(id, cache, now);
         self.publish(BTreeSet::from([id]), now);
+        // Once it shows what there is: whoever finds it is as well off as who asked.
+        if let Some(view) = self.views.get(&id) {
+            self.known.add(view.selectors.clone(), view.sender.clone());
+        }
         receiver
     }
 
@@ -139,12 +141,11 @@ impl State {
         let idle: Vec<ViewId> = self
             .views
             .iter()
-            .filter(|(_, view)| view.sender.receiver_count() == 0)
+            .filter(|(_, view)| view.sender.receiver_count() == 0 && self.known.forget_idle(&view.selectors))
             .map(|(id, _)| *id)
             .collect();
         for id in idle {
             let Some(view) = self.views.remove(&id) else { continue };
-            self.by_selectors.remove(&view.selectors);
             view.specs.iter().for_each(|spec| self.release(spec, id));
         }
         self.sweep_tokens(now);

@@ -1,0 +1,158 @@
+//! A group's task, which takes its turns.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::task::coop;
+
+use super::super::seats::Seats;
+use super::credit::{Credit, Place};
+use super::{Group, Job, Shared, Slot, TURN};
+
+/// Who has begun goes before newcomers, so that what begins also ends; but a newcomer begins after so many turns.
+const NEWCOMERS_TURN: u32 = 8;
+/// The task of a group.
+pub(super) struct Run {
+    shared: Arc<Shared>,
+    slot: Slot,
+    group: Group,
+    seats: Seats<Whole>,
+    /// Turns in which no newcomer could begin, as those who had begun took all of them.
+    passed_over: u32,
+    credit: Credit,
+    /// Whether its last turn was over before its work was.
+    has_more: bool,
+}
+
+/// How a run of a group ends.
+enum End {
+    /// Nothing is left, and nothing will come.
+    Over,
+    /// It goes on elsewhere.
+    Moved,
+}
+
+/// A job, of which a panic ends nothing but itself: the hook of telemetry tells of it.
+struct Whole(Job);
+
+impl Run {
+    pub(super) fn new(shared: Arc<Shared>, slot: Slot, group: Group) -> Self {
+        Self {
+            shared,
+            slot,
+            group,
+            seats: Seats::new(),
+            passed_over: 0,
+            credit: Credit::new(),
+            has_more: false,
+        }
+    }
+
+    /// Spawns it where its credit has it.
+    pub(super) fn start(self) {
+        let shared = self.shared.clone();
+        let place = match (self.credit.place(), &shared.crowd) {
+            (Place::Crowd, Some(crowd)) => crowd,
+            _ => &shared.quiet,
+        };
+        let (stop, mut run) = (shared.stop.clone(), self);
+        let running = async move {
+            if let Some(End::Moved) = stop.run_until_cancelled(poll_fn(|cx| run.poll_turn(cx))).await {
+                run.start();
+            }
+        };
+        shared.tasks.spawn_on(running, place);
+    }
+
+    /// Takes in who came, and what was begun beside the others; whether there was any of the latter.
+    fn take_in(&mut self) -> bool {
+        let beside = {
+            let mut waiting = self.group.waiting();
+            self.group.line().let_in(&mut waiting.newcomers);
+            std::mem::take(&mut waiting.beside)
+        };
+        let is_any = !beside.is_empty();
+        beside.into_iter().for_each(|job| self.seats.push(Whole(job)));
+        is_any
+    }
+
+    /// Has the next newcomer begin; whether there was one.
+    fn begin_next(&mut self) -> bool {
+        self.passed_over = 0;
+        let Some(newcomer) = self.group.line().next() else { return false };
+        if newcomer.has_left() {
+            return true;
+        }
+        // Unwind safe: what it drops when it panics is its own.
+        let begun = catch_unwind(AssertUnwindSafe(|| newcomer.begin(&self.group)));
+        begun.ok().flatten().into_iter().for_each(|job| self.seats.push(Whole(job)));
+        true
+    }
+
+    /// Whether nobody waits, nor will.
+    fn is_over(&self) -> bool {
+        let mut open = self.shared.open();
+        let waiting = self.group.waiting();
+        let is_over =
+            waiting.newcomers.is_empty() && waiting.beside.is_empty() && self.group.line().is_empty();
+        if is_over {
+            open.remove(&self.slot);
+        }
+        is_over
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.group.0.task.register(cx.waker()); // before the look at who waits: nobody falls between the two
+        let (began, place) = (Instant::now(), self.credit.place());
+        let turn = self.poll_until(cx, began + TURN);
+        self.credit.spend(began, Instant::now(), self.has_more);
+        match turn {
+            Poll::Pending if self.shared.crowd.is_some() && self.credit.place() != place => {
+                Poll::Ready(End::Moved)
+            }
+            turn => turn,
+        }
+    }
+
+    fn poll_until(&mut self, cx: &mut Context<'_>, end: Instant) -> Poll<End> {
+        // What the runtime allows a task, its own I/O keeps to; it is woken for the rest.
+        let is_enough = || Instant::now() >= end || !coop::has_budget_remaining();
+        self.has_more = false;
+        self.take_in();
+        self.group.line().look(|newcomer| newcomer.has_left());
+        loop {
+            let mut is_more = self.seats.poll_some(cx, is_enough);
+            is_more |= self.take_in();
+            if !is_more || self.passed_over >= NEWCOMERS_TURN {
+                is_more |= self.begin_next();
+            }
+            if !is_more {
+                return if self.seats.is_empty() && self.is_over() {
+                    Poll::Ready(End::Over)
+                } else {
+                    Poll::Pending
+                };
+            }
+            if is_enough() {
+                self.has_more = true;
+                self.passed_over += 1;
+                cx.waker().wake_by_ref(); // the other callers have their turn
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Future for Whole {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Unwind safe: it is not polled again, and what it shares with others is behind locks that are taken poisoned or
+        // not.
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))).unwrap_or(Poll::Ready(()))
+    }
+}

@@ -1,0 +1,161 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use futures::FutureExt as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
+
+use super::*;
+use crate::runtime::Crowd;
+
+fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    tokio::time::timeout(Duration::from_secs(20), future).map(|done| done.expect("it takes too long"))
+}
+
+fn job(future: impl Future<Output = ()> + Send + 'static) -> Box<dyn Newcomer> {
+    Box::new(move |_: &Group| -> Job { Box::pin(future) })
+}
+
+fn work(length: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < length {
+        std::hint::spin_loop();
+    }
+}
+
+/// A thousand connections of one process that never stop, and one of another that needs ten turns: it has them before
+/// the thousand have had one each.
+#[tokio::test]
+async fn a_process_waits_for_one_turn_of_each_other_however_much_that_has_to_do() {
+    let groups = Groups::new(None);
+    let turns = Arc::new(AtomicUsize::new(0));
+    for number in 0..1000 {
+        let turns = turns.clone();
+        let busy = async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                work(Duration::from_micros(20));
+                yield_now().await;
+            }
+        };
+        groups.begin(Party::Process(1), number, job(busy));
+    }
+    while turns.load(Ordering::Relaxed) < 10_000 {
+        tokio::task::yield_now().await;
+    }
+    let (done, ended) = oneshot::channel();
+    let before = turns.load(Ordering::Relaxed);
+    let quick = async move {
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        done.send(()).unwrap();
+    };
+    groups.begin(Party::Process(2), 1, job(quick));
+    soon(ended).await.unwrap();
+    let waited = turns.load(Ordering::Relaxed) - before;
+    assert!(waited < 500, "{waited} turns of single connections");
+}
+
+#[tokio::test]
+async fn a_panic_ends_what_panicked_and_a_group_without_anybody_ends() {
+    let groups = Groups::new(None);
+    let (sender, mut told) = mpsc::channel(4);
+    groups.begin(Party::Process(1), 1, job(async { panic!("a test's") }));
+    let begins: Box<dyn Newcomer> = Box::new(|_: &Group| -> Job { panic!("a test's") });
+    groups.begin(Party::Process(1), 1, begins);
+    let lives = sender.clone();
+    groups.begin(Party::Process(1), 1, job(async move { lives.send(1).await.unwrap() }));
+    assert_eq!(soon(told.recv()).await, Some(1));
+    while !groups.shared.open().is_empty() {
+        yield_now().await;
+    }
+    groups.begin(Party::Process(1), 1, job(async move { sender.send(2).await.unwrap() }));
+    assert_eq!(soon(told.recv()).await, Some(2));
+    soon(groups.ended()).await;
+    assert!(groups.shared.open().is_empty());
+}
+
+#[tokio::test]
+async fn work_beside_a_connection_ends_with_it() {
+    let groups = Groups::new(None);
+    let (kept, mut gone) = mpsc::channel::<()>(1);
+    let (end, ends) = oneshot::channel::<()>();
+    let connection = move |group: &Group| -> Job {
+        let beside = group.beside(async move {
+            kept.closed().await; // for ever: the other half lives
+            drop(kept);
+        });
+        Box::pin(async move {
+            ends.await.unwrap();
+            drop(beside);
+        })
+    };
+    groups.begin(Party::Process(1), 1, Box::new(connection));
+    yield_now().await;
+    assert!(gone.recv().now_or_never().is_none(), "it runs");
+    end.send(()).unwrap();
+    assert_eq!(soon(gone.recv()).await, None);
+    soon(groups.ended()).await;
+}
+
+#[tokio::test]
+async fn what_is_left_is_dropped_with_the_groups() {
+    let groups = Groups::new(None);
+    let (kept, mut gone) = mpsc::channel::<()>(1);
+    groups.begin(Party::Process(1), 1, job(async move { kept.closed().await }));
+    yield_now().await;
+    drop(groups);
+    assert_eq!(soon(gone.recv()).await, None);
+}
+
+/// Somebody who left, or not.
+struct Waits(bool, mpsc::UnboundedSender<bool>);
+
+impl Newcomer for Waits {
+    fn has_left(&self) -> bool {
+        self.0
+    }
+
+    fn begin(self: Box<Self>, _: &Group) -> Option<Job> {
+        self.1.send(self.0).unwrap();
+        None
+    }
+}
+
+#[tokio::test]
+async fn who_left_before_its_turn_does_not_begin_and_a_purge_lets_go_of_it() {
+    let groups = Groups::new(None);
+    let (sender, mut begun) = mpsc::unbounded_channel();
+    for left in [true, false, true, true, false] {
+        groups.begin(Party::Process(1), 1, Box::new(Waits(left, sender.clone())));
+    }
+    groups.purge();
+    assert_eq!(sender.strong_count(), 3, "two wait");
+    drop(sender);
+    assert_eq!(soon(begun.recv()).await, Some(false));
+    assert_eq!(soon(begun.recv()).await, Some(false));
+    assert_eq!(soon(begun.recv()).await, None);
+}
+
+#[tokio::test]
+async fn who_keeps_a_thread_busy_goes_on_among_the_crowd_and_comes_back_later() {
+    let crowd = Crowd::start().unwrap();
+    let groups = Groups::new(crowd.handle().cloned());
+    let (sender, told) = oneshot::channel();
+    let busy = async move {
+        let is_there = || std::thread::current().name() == Some("crowd");
+        assert!(!is_there());
+        while !is_there() {
+            work(TURN);
+            yield_now().await;
+        }
+        while is_there() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        sender.send(()).unwrap();
+    };
+    groups.begin(Party::Process(1), 1, job(busy));
+    soon(told).await.unwrap();
+    soon(groups.ended()).await;
+}
