@@ -192,23 +192,26 @@ async fn resets(socket: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Each answer at once followed by the same question, or by a refusal and the question.
+/// Each answer at once followed by the same question a hundred times over, or by as many refusals with it. A name that is
+/// new each time has the server answer however much of this it has heard before.
 async fn ask_again(socket: &Path, refuses: bool) -> std::io::Result<()> {
     let mut stream = greeted(socket, 0x3fff_ffff_u32.to_be_bytes()).await?;
     stream.write_all(&head(DELTA, 1)).await?;
-    let names = || ["ROOTCA", "default", "none"].map(str::to_owned).into();
-    let ask = |nonce: String| {
+    let mut count = 0_u64;
+    let mut ask = |nonce: String| {
+        count += 1;
         let error = Status { code: 13, message: "Failed to load".into(), ..Status::default() };
         let error_detail = (refuses && !nonce.is_empty()).then_some(error);
         let request = DeltaDiscoveryRequest {
-            resource_names_subscribe: names(),
+            resource_names_subscribe: ["ROOTCA".into(), "default".into(), format!("none-{count}")].into(),
+            resource_names_unsubscribe: vec![format!("none-{}", count - 1)],
             response_nonce: nonce,
             error_detail,
             ..Default::default()
         };
         raw::frame(raw::DATA, 0, 1, &raw::message(&request.encode_to_vec()))
     };
-    stream.write_all(&ask(String::new()).repeat(100)).await?;
+    stream.write_all(&ask(String::new())).await?;
     let (mut all, mut body, mut buffer) = (Vec::new(), Vec::new(), vec![0; 64 << 10]);
     loop {
         let count = stream.read(&mut buffer).await?;
@@ -228,8 +231,11 @@ async fn ask_again(socket: &Path, refuses: bool) -> std::io::Result<()> {
         }
         let messages = raw::messages(&body);
         let read: usize = messages.iter().map(|message| message.len() + 5).sum();
-        let nonce = |message: &&[u8]| DeltaDiscoveryResponse::decode(*message).unwrap().nonce;
-        let again: Vec<u8> = messages.iter().map(nonce).flat_map(ask).collect();
+        let last = messages.last().map(|message| DeltaDiscoveryResponse::decode(*message).unwrap().nonce);
+        let again: Vec<u8> = last
+            .iter()
+            .flat_map(|nonce| (0..100).flat_map(|_| ask(nonce.clone())).collect::<Vec<u8>>())
+            .collect();
         body.drain(..read);
         if credit > 0 {
             let credit = credit.to_be_bytes();

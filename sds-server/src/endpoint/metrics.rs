@@ -11,6 +11,7 @@ const REMOTE_ACCEPTED: &str = "countersign_remote_connections_accepted_total";
 const BROKER_OPEN: &str = "countersign_broker_connections";
 const BROKER_ACCEPTED: &str = "countersign_broker_connections_accepted_total";
 const CLIENT_CA: &str = "countersign_remote_client_ca_good";
+const BUSY: &str = "countersign_busy_callers";
 const REFUSED: &str = "countersign_connections_refused_total";
 const PANICKED: &str = "countersign_requests_panicked_total";
 
@@ -27,7 +28,11 @@ pub fn describe() {
         CLIENT_CA,
         "1 while remote.client_ca can be used; 0 while the CAs read before stay, or none is named."
     );
-    for name in [OPEN, REMOTE_OPEN, BROKER_OPEN, CLIENT_CA] {
+    describe_gauge!(
+        BUSY,
+        "Callers (processes, addresses of the network) that keep the server busy, once for each of its threads that they do."
+    );
+    for name in [OPEN, REMOTE_OPEN, BROKER_OPEN, CLIENT_CA, BUSY] {
         gauge!(name).set(0.0);
     }
     describe_counter!(
@@ -59,6 +64,23 @@ pub(super) fn client_ca(is_good: bool) {
 /// Counts one open connection for as long as it lives.
 #[derive(Debug)]
 pub(super) struct Open(&'static str);
+
+/// Counts a caller that keeps a thread busy for as long as it does.
+#[derive(Debug)]
+pub(super) struct Busy(());
+
+impl Busy {
+    pub(super) fn count() -> Self {
+        gauge!(BUSY).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        gauge!(BUSY).decrement(1.0);
+    }
+}
 
 impl Open {
     pub(super) fn local() -> Self {

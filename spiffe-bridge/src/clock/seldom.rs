@@ -22,14 +22,14 @@ struct State {
 impl Seldom {
     /// One event each `period`.
     #[must_use]
-    pub fn new(period: Duration) -> Self {
+    pub const fn new(period: Duration) -> Self {
         Self::several(1, period)
     }
 
     /// So many events each `period`.
     #[must_use]
-    pub fn several(at_once: u32, period: Duration) -> Self {
-        Self { period, at_once, state: Mutex::default() }
+    pub const fn several(at_once: u32, period: Duration) -> Self {
+        Self { period, at_once, state: Mutex::new(State { last: None, passed: 0, suppressed: 0 }) }
     }
 
     /// Counts an event at `now`. `Some` if it may be logged: with how many were kept back since the last.

@@ -2,13 +2,14 @@
 //! or no entry gives its identity any more. What it may have itself is nothing: it asks on behalf of others.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::session::{EndReason, SessionState, Sessions};
 use crate::attest::BrokerPeer;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Seldom, Timestamp};
 use crate::identity::{TrustBundle, WorkloadUpdate};
 use crate::registration::EntryIndex;
 use crate::x509::verify::VerifyError;
@@ -21,6 +22,9 @@ pub struct BrokerTask {
     sessions: Sessions,
     clock: Clock,
 }
+
+/// A broker can have as many refusals as it has connections.
+static LOG: Seldom = Seldom::several(10, Duration::from_secs(10));
 
 impl BrokerTask {
     /// A task that holds `peer` against `bundle` and `entries` as they change.
@@ -77,8 +81,10 @@ impl BrokerTask {
 
     fn admit(&self, bundle: &TrustBundle, entries: &EntryIndex) -> Result<Timestamp, EndReason> {
         let until = self.peer.verify(bundle, self.clock.now()).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(tracing::field::display);
-            tracing::warn!(broker = %self.peer.id(), %error, cause, "broker not served");
+            if let Some(suppressed) = LOG.event(Instant::now()) {
+                let cause = std::error::Error::source(&error).map(tracing::field::display);
+                tracing::warn!(broker = %self.peer.id(), %error, cause, suppressed, "broker not served");
+            }
             reason(&error)
         })?;
         if gives(entries, &self.peer) { Ok(until) } else { Err(EndReason::NoEntry) }

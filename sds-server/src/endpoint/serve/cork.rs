@@ -51,7 +51,7 @@ impl<T> Cork<T> {
         self.corked().heard
     }
 
-    // Never held for long, nor by two at a time: both sides live in one task.
+    // Never held for long, nor by two at a time: both sides live in one future.
     fn corked(&self) -> MutexGuard<'_, Corked<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
@@ -13,7 +13,10 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Body, Frame};
 
 use crate::endpoint::metrics;
-use crate::runtime::BoxError;
+use crate::runtime::{BoxError, Seldom};
+
+/// Lines of the log on responses that break off: callers ask for as many as they like.
+static BROKEN: Seldom = Seldom::several(10, Duration::from_secs(10));
 
 /// The body of a request, as HTTP/2 brings it.
 pub(super) struct RequestBody(RecvStream);
@@ -182,7 +185,9 @@ where
                     }
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(error = %error.into(), "a response broke off");
+                    if let Some(suppressed) = BROKEN.event(Instant::now()) {
+                        tracing::warn!(error = %error.into(), suppressed, "a response broke off");
+                    }
                     self.stream.send_reset(Reason::INTERNAL_ERROR);
                     return Poll::Ready(Ok(()));
                 }

@@ -16,6 +16,7 @@ mod run;
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,11 +28,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::endpoint::limits::Holder;
+use crate::runtime::Seldom;
 use line::Line;
 use run::Run;
 
 /// A caller's turn is over after so long, and with what was begun by then.
 pub(super) const TURN: Duration = Duration::from_micros(100);
+
+/// So often at most the log tells of a caller that keeps the server busy.
+const TOLD: Duration = Duration::from_mins(1);
 
 /// What runs in a group.
 pub(super) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -53,6 +58,17 @@ pub enum Party {
     Holder(Holder),
 }
 
+/// For a line of a log.
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "pid {pid}"),
+            Self::Holder(Holder::User(uid)) => write!(f, "uid {uid}"),
+            Self::Holder(Holder::Address(address)) => write!(f, "{address}"),
+        }
+    }
+}
+
 /// The groups of a door. What is in them is dropped with this.
 pub(super) struct Groups {
     shared: Arc<Shared>,
@@ -68,6 +84,8 @@ struct Shared {
     /// Tasks a caller: as many as can run at one time, so that one caller alone has all of the machine.
     each: u64,
     open: Mutex<HashMap<Slot, Group>>,
+    /// Lines of the log that callers can cause.
+    busy: Seldom,
 }
 
 /// A task of a caller.
@@ -101,7 +119,10 @@ impl Groups {
         let each = u64::try_from(quiet.metrics().num_workers()).unwrap_or(1).max(1);
         let (tasks, stop, open) = (TaskTracker::new(), CancellationToken::new(), Mutex::default());
         let running = stop.clone().drop_guard();
-        Self { shared: Arc::new(Shared { quiet, crowd, tasks, stop, each, open }), _running: running }
+        Self {
+            shared: Arc::new(Shared { quiet, crowd, tasks, stop, each, open, busy: Seldom::new(TOLD) }),
+            _running: running,
+        }
     }
 
     /// Has `newcomer` begin when it is `party`'s turn. `number` tells its connections apart.

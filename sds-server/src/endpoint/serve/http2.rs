@@ -1,4 +1,4 @@
-//! HTTP/2 on one connection, all in its own task: the library, the exchanges it brings, and the socket.
+//! HTTP/2 on one connection, all in one future: the library, the exchanges it brings, and the socket.
 //!
 //! Each poll is a turn: exchanges that were woken go on, the library reads and writes, and what it wrote goes out
 //! together. Why not through hyper: docs/decisions/0003-http2.md.

@@ -12,6 +12,7 @@ use tokio::task::coop;
 use super::super::seats::Seats;
 use super::credit::{Credit, Place};
 use super::{Group, Job, Shared, Slot, TURN};
+use crate::endpoint::metrics::Busy;
 
 /// Who has begun goes before newcomers, so that what begins also ends; but a newcomer begins after so many turns.
 const NEWCOMERS_TURN: u32 = 8;
@@ -24,6 +25,8 @@ pub(super) struct Run {
     /// Turns in which no newcomer could begin, as those who had begun took all of them.
     passed_over: u32,
     credit: Credit,
+    /// While it is of the crowd.
+    busy: Option<Busy>,
     /// Whether its last turn was over before its work was.
     has_more: bool,
 }
@@ -53,12 +56,17 @@ impl Run {
     }
 
     /// Spawns it where its credit has it.
-    pub(super) fn start(self) {
+    pub(super) fn start(mut self) {
         let shared = self.shared.clone();
         let place = match (self.credit.place(), &shared.crowd) {
             (Place::Crowd, Some(crowd)) => crowd,
             _ => &shared.quiet,
         };
+        let is_busy = self.credit.place() == Place::Crowd;
+        if is_busy && let Some(suppressed) = shared.busy.event(Instant::now()) {
+            tracing::info!(caller = %self.slot.0, suppressed, "a caller keeps the server busy: others go before it");
+        }
+        self.busy = is_busy.then(Busy::count);
         let (stop, mut run) = (shared.stop.clone(), self);
         let running = async move {
             if let Some(End::Moved) = stop.run_until_cancelled(poll_fn(|cx| run.poll_turn(cx))).await {
