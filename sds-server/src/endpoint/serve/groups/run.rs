@@ -51,6 +51,7 @@ impl Run {
             seats: Seats::new(),
             passed_over: 0,
             credit: Credit::new(),
+            busy: None,
             has_more: false,
         }
     }
