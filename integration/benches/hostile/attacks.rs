@@ -16,6 +16,8 @@ use super::common::cpu;
 use super::common::sds::Connection;
 
 const TASK: &str = "BENCH_HOSTILE";
+/// Questions for each answer: several share one.
+const AGAIN: usize = 8;
 /// As an attacker has it who does not care to be one process.
 const PROCESSES: usize = 2;
 
@@ -192,7 +194,7 @@ async fn resets(socket: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Each answer at once followed by the same question a hundred times over, or by as many refusals with it. A name that is
+/// Each answer at once followed by the same question [`AGAIN`] times over, or by as many refusals with it. A name that is
 /// new each time has the server answer however much of this it has heard before.
 async fn ask_again(socket: &Path, refuses: bool) -> std::io::Result<()> {
     let mut stream = greeted(socket, 0x3fff_ffff_u32.to_be_bytes()).await?;
@@ -223,6 +225,9 @@ async fn ask_again(socket: &Path, refuses: bool) -> std::io::Result<()> {
         while let Some((head, rest)) = all.split_first_chunk::<9>() {
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
             let Some(payload) = rest.get(..length) else { break };
+            if head[3] == raw::RST_STREAM {
+                return Ok(()); // more came at once than the server had room for
+            }
             if head[3] == raw::DATA {
                 body.extend_from_slice(payload);
                 credit += u32::try_from(length).unwrap();
@@ -234,7 +239,7 @@ async fn ask_again(socket: &Path, refuses: bool) -> std::io::Result<()> {
         let last = messages.last().map(|message| DeltaDiscoveryResponse::decode(*message).unwrap().nonce);
         let again: Vec<u8> = last
             .iter()
-            .flat_map(|nonce| (0..100).flat_map(|_| ask(nonce.clone())).collect::<Vec<u8>>())
+            .flat_map(|nonce| (0..AGAIN).flat_map(|_| ask(nonce.clone())).collect::<Vec<u8>>())
             .collect();
         body.drain(..read);
         if credit > 0 {
