@@ -6,10 +6,10 @@ use super::TURN;
 
 /// One part in so many of a thread's time is a group's, on average: beyond, it is of the crowd.
 const SHARE: u32 = 8;
-/// So much it may take at once.
-const MOST: Duration = Duration::from_millis(4);
+/// So much it may take at once: a push to a thousand streams, and not one to ten thousand.
+const MOST: Duration = Duration::from_millis(8);
 /// It comes back from the crowd with so much.
-const BACK: Duration = Duration::from_millis(2);
+const BACK: Duration = Duration::from_millis(4);
 
 /// Where a group runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn who_takes_turn_after_turn_goes_to_the_crowd_and_comes_back_when_it_is_quiet() {
         let mut credit = Credit::new();
-        let busy = turns(&mut credit, 60, TURN, Duration::ZERO);
-        assert!(busy[..39].iter().all(|place| *place == Place::Quiet), "a burst is no crowd");
+        let busy = turns(&mut credit, 120, TURN, Duration::ZERO);
+        assert!(busy[..79].iter().all(|place| *place == Place::Quiet), "a burst is no crowd");
         assert_eq!(busy.last(), Some(&Place::Crowd));
         let paused = turns(&mut credit, 1, TURN, Duration::from_millis(10));
         assert_eq!(paused, [Place::Crowd], "a short pause is not enough");
@@ -80,7 +80,7 @@ mod tests {
         credit.spend(now, now + TURN, true);
         credit.spend(now + later, now + later + TURN, false);
         assert_eq!(credit.place(), Place::Crowd, "it waited that long with work to do");
-        let quiet = turns(&mut credit, 3, TURN, Duration::from_millis(20));
+        let quiet = turns(&mut credit, 3, TURN, Duration::from_millis(40));
         assert_eq!(quiet.last(), Some(&Place::Quiet));
     }
 
