@@ -313,6 +313,19 @@ mod tests {
     }
 
     #[test]
+    fn a_permit_grows_within_the_same_bounds_and_gives_all_of_it_back() {
+        let limits = limits(4, 3, 1000);
+        let mut permit = limits.permit(Holder::User(7), 1).unwrap();
+        limits.grow(&mut permit, 2).unwrap();
+        assert_eq!(limits.grow(&mut permit, 1).unwrap_err(), Refused::PerUid);
+        let _other = limits.permit(Holder::User(8), 1).unwrap();
+        assert_eq!(limits.grow(&mut permit, 1).unwrap_err(), Refused::Total);
+        assert_eq!(limits.open(), 4, "what was refused was not counted");
+        drop(permit);
+        assert_eq!(limits.open(), 1);
+    }
+
+    #[test]
     fn a_permit_that_is_dropped_leaves_nothing_behind() {
         let limits = limits(4, 2, 1000);
         drop(limits.permit(Holder::User(7), 2).unwrap());

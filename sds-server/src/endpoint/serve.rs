@@ -66,9 +66,9 @@ where
     A: Fn(Peer, u64) -> (Session, F) + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    /// Serves `service` on `listener`. `admit` is called with each peer and the number of its connection
-    /// (from 1, over all doors) on a thread of the runtime; it must not block, and gives the connection's session, which every request carries in its
-    /// extensions, and the work that keeps the session true, which runs until it ends or the connection does.
+    /// Serves `service` on `listener`. `admit` is called with each peer and the number of its connection (from 1, over all
+    /// doors) when it is the peer's turn; it must not block, and gives the connection's session, which every request carries
+    /// in its extensions, and the work that keeps the session true, which runs until it ends or the connection does.
     pub fn new(listener: Listener, limits: Limits, config: Config, service: S, admit: A) -> Self {
         Self { listener, limits, config, service, admit, crowd: None }
     }

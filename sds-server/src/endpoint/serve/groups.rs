@@ -40,6 +40,7 @@ const TOLD: Duration = Duration::from_mins(1);
 
 /// What runs in a group.
 pub(super) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What waits for its first turn.
 pub(super) trait Newcomer: Send {
     /// Whether nobody waits for it any more.

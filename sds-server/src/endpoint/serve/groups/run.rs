@@ -16,6 +16,7 @@ use crate::endpoint::metrics::Busy;
 
 /// Who has begun goes before newcomers, so that what begins also ends; but a newcomer begins after so many turns.
 const NEWCOMERS_TURN: u32 = 8;
+
 /// The task of a group.
 pub(super) struct Run {
     shared: Arc<Shared>,
