@@ -122,6 +122,12 @@ impl Drop for Waiter {
 }
 
 impl Bench {
+    /// The authority signs nothing more: not what was cancelled a moment ago, what has ended.
+    async fn stop_issuing(&mut self) {
+        self.issuer.cancel();
+        self.issuing.take().unwrap().await.unwrap();
+    }
+
     fn attach(&self, waiter: &Waiter) -> Attached {
         let process = waiter.process();
         let caller = Caller::local(1, process.pid, process.uid, process.gid);
@@ -263,8 +269,7 @@ async fn a_failed_renewal_leaves_the_svid_until_it_expires() {
     let waiter = Waiter::start();
     let mut attached = bench.attach(&waiter);
     attached.until(|u| !u.identities.is_empty()).await;
-    bench.issuer.cancel();
-    bench.issuing.take().unwrap().await.unwrap();
+    bench.stop_issuing().await;
     wind(&hands, Duration::from_secs(2200)).await;
     let failing = tokio::time::timeout(PATIENCE, async {
         loop {
@@ -319,11 +324,11 @@ async fn a_process_that_runs_another_program_gets_nothing_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_with_other_dns_names_keeps_the_svid_until_its_successor_is_there() {
     let dir = tempfile::tempdir().unwrap();
-    let bench = start(dir.path(), &Clock::system(), &entry("web")).await;
+    let mut bench = start(dir.path(), &Clock::system(), &entry("web")).await;
     let waiter = Waiter::start();
     let mut attached = bench.attach(&waiter);
     let first = attached.until(|u| !u.identities.is_empty()).await.identities[0].svid.clone();
-    bench.issuer.cancel();
+    bench.stop_issuing().await;
     let renamed = entry("web") + "dns_names: [web.example.org]\n";
     bench.index.send_replace(index_of(2, &(renamed + &entry("api"))));
     let failing = tokio::time::timeout(PATIENCE, async {
