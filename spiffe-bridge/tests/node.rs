@@ -13,7 +13,7 @@ use spiffe_bridge::clock::{Clock, Hands, Timestamp};
 use spiffe_bridge::identity::{Revision, SpiffeId, WorkloadUpdate, X509Svid, parse_trust_domain};
 use spiffe_bridge::keys::{DiskKeys, KeyManager, KeyType, PublicKey};
 use spiffe_bridge::node::{
-    self, Caller, CallerTask, EndReason, Node, SealingKey, Session, SessionState, TOKEN_BURST,
+    self, Caller, CallerTask, EndReason, Follower, Node, SealingKey, Session, SessionState, TOKEN_BURST,
     TOKENS_PER_SECOND, TokenRefused, TokenSpec, Want,
 };
 use spiffe_bridge::registration::document::Content;
@@ -134,13 +134,13 @@ impl Bench {
         let (sessions, session) = Session::channel(caller);
         let (attestor, _) = Attestor::new(attest::Config::default());
         let task = CallerTask::new(process, Arc::new(attestor), self.node.clone(), sessions);
-        tokio::spawn(task.run(CancellationToken::new()));
-        Attached { state: session.state(), session }
+        tokio::spawn(task.run());
+        Attached { state: session.follow(), session }
     }
 }
 
 struct Attached {
-    state: watch::Receiver<SessionState>,
+    state: Follower,
     session: Session,
 }
 
@@ -148,7 +148,7 @@ impl Attached {
     async fn until(&mut self, mut wanted: impl FnMut(&WorkloadUpdate) -> bool) -> Arc<WorkloadUpdate> {
         let state =
             self.state.wait_for(|state| matches!(state, SessionState::Serving(update) if wanted(update)));
-        match tokio::time::timeout(PATIENCE, state).await.expect("in time").unwrap().clone() {
+        match tokio::time::timeout(PATIENCE, state).await.expect("in time") {
             SessionState::Serving(update) => update,
             other => panic!("{other:?}"),
         }
@@ -156,9 +156,9 @@ impl Attached {
 
     async fn ended(&mut self) -> EndReason {
         let state = self.state.wait_for(|state| matches!(state, SessionState::Ended(_)));
-        match *tokio::time::timeout(PATIENCE, state).await.expect("in time").unwrap() {
+        match tokio::time::timeout(PATIENCE, state).await.expect("in time") {
             SessionState::Ended(reason) => reason,
-            ref other => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 }

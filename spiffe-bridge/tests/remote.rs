@@ -14,7 +14,7 @@ use spiffe_bridge::authority;
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{Revision, WorkloadUpdate, server_id};
 use spiffe_bridge::node::{
-    self, Caller, EndReason, Node, Origin, RemoteTask, SealingKey, Session, SessionState,
+    self, Caller, EndReason, Follower, Node, Origin, RemoteTask, SealingKey, Session, SessionState,
 };
 use spiffe_bridge::registration::{EntryIndex, Needs, document};
 use tokio::sync::watch;
@@ -213,7 +213,7 @@ async fn start(entries: &str) -> Bench {
 }
 
 struct Attached {
-    state: watch::Receiver<SessionState>,
+    state: Follower,
     session: Session,
 }
 
@@ -224,8 +224,8 @@ impl Bench {
         let (sessions, session) = Session::channel(Caller { connection: 1, origin });
         let (node, clock) = (self.node.clone(), self.ca.clock.clone());
         let task = RemoteTask::new(peer, self.trust.subscribe(), node, sessions, clock);
-        tokio::spawn(task.run(CancellationToken::new()));
-        Attached { state: session.state(), session }
+        tokio::spawn(task.run());
+        Attached { state: session.follow(), session }
     }
 }
 
@@ -233,7 +233,7 @@ impl Attached {
     async fn until(&mut self, wanted: impl Fn(&WorkloadUpdate) -> bool) -> Arc<WorkloadUpdate> {
         let wait =
             self.state.wait_for(|state| matches!(state, SessionState::Serving(update) if wanted(update)));
-        match tokio::time::timeout(PATIENCE, wait).await.expect("in time").unwrap().clone() {
+        match tokio::time::timeout(PATIENCE, wait).await.expect("in time") {
             SessionState::Serving(update) => update,
             other => panic!("{other:?}"),
         }
@@ -241,9 +241,9 @@ impl Attached {
 
     async fn ended(&mut self) -> EndReason {
         let wait = self.state.wait_for(|state| matches!(state, SessionState::Ended(_)));
-        match *tokio::time::timeout(PATIENCE, wait).await.expect("in time").unwrap() {
+        match tokio::time::timeout(PATIENCE, wait).await.expect("in time") {
             SessionState::Ended(reason) => reason,
-            ref other => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -156,7 +156,7 @@ pub(super) async fn serve(
             rounds: Rounds::default(),
             drain: drain.token(),
         };
-        let admit = admitter(node.clone(), attestor, &drain);
+        let admit = admitter(node.clone(), attestor);
         let (neighbours, health) = Neighbours::new(workload_api::LOCAL).await?;
         let workload = workload_api::Shared {
             clock: clock.clone(),
@@ -262,16 +262,14 @@ fn attestor(settings: &Settings) -> Arc<Attestor> {
 fn admitter(
     node: Node,
     attestor: Arc<Attestor>,
-    drain: &Drain,
 ) -> impl Fn(Peer, u64) -> (Session, futures::future::BoxFuture<'static, ()>) + Send + use<> {
-    let drain = drain.token();
     move |peer, connection| {
         let Peer { pid, uid, gid, pidfd } = peer;
         let (sessions, session) = Session::channel(Caller::local(connection, pid, uid, gid));
         let work: futures::future::BoxFuture<'static, ()> = match Process::from_peer(pid, uid, gid, pidfd) {
             Ok(process) => {
                 let task = CallerTask::new(process, attestor.clone(), node.clone(), sessions);
-                Box::pin(task.run(drain.clone()))
+                Box::pin(task.run())
             }
             Err(error) => {
                 let (node, caller) = (node.clone(), session.caller().clone());

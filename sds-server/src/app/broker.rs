@@ -95,14 +95,13 @@ impl Brokers {
         tasks.spawn("broker certificate", |drain| presenter.run(drain));
         tasks.spawn("broker health", |drain| health.run(waiting, drain));
         tasks.spawn("broker endpoint", |drain| {
-            let stop = drain.token();
             let admit = move |from: Credentials, chain: &[CertificateDer<'static>], connection| {
                 let newest = bundle.borrow().clone();
                 let peer = BrokerPeer::new(chain, &newest, clock.now())?;
                 let origin = origin(from, &peer)?;
                 let (sessions, session) = Session::channel(Caller { connection, origin });
                 let task = BrokerTask::new(peer, bundle.clone(), entries.clone(), sessions, clock.clone());
-                Ok((session, task.run(stop.clone())))
+                Ok((session, task.run()))
             };
             let server = SecuredServer::new(listener, handshakes, counted, limits, HANDSHAKES, api, admit)
                 .with_crowd(crowd);

@@ -91,13 +91,12 @@ impl Remote {
         tasks.spawn("remote client CAs", |drain| client_ca.run(reread, drain));
         tasks.spawn("remote certificate", |drain| presenter.run(drain));
         tasks.spawn("remote endpoint", |drain| {
-            let stop = drain.token();
             let admit = move |address: SocketAddr, chain: &[CertificateDer<'static>], connection| {
                 let peer = RemotePeer::new(address, chain)?;
                 let origin = Origin::Remote { address: peer.address(), name: peer.name().clone() };
                 let (sessions, session) = Session::channel(Caller { connection, origin });
                 let task = RemoteTask::new(peer, trust.clone(), node.clone(), sessions, clock.clone());
-                Ok((session, task.run(stop.clone())))
+                Ok((session, task.run()))
             };
             let patience = Patience { handshakes: config.1.handshakes, time: config.1.handshake };
             let server = SecuredServer::new(door, handshakes, limits, config.0, patience, service, admit)

@@ -66,7 +66,7 @@ impl Workloads {
         // It ends with the last holder of the session.
         tokio::spawn(
             async move {
-                task.run(drain).await;
+                drain.run_until_cancelled(task.run()).await;
                 drop(permit);
             }
             .instrument(span),

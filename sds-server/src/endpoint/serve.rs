@@ -88,8 +88,8 @@ where
         let Self { listener, limits, config, service, admit, crowd } = self;
         let http2 = Arc::new(Settings::new(&config));
         let log = Arc::new(Logs::default());
-        let groups = Arc::new(Groups::new(crowd));
-        let first_request = config.first_request;
+        let groups = Arc::new(Groups::new(crowd, &drain));
+        let (service, first_request) = (Arc::new(service), config.first_request);
         let processes = Processes::default();
         let shared =
             Shared { service, admit, http2, limits, processes, first_request, log: log.clone(), drain };
@@ -128,7 +128,7 @@ where
 
 /// What every connection shares.
 struct Shared<S, A> {
-    service: S,
+    service: Arc<S>,
     admit: A,
     http2: Arc<Settings>,
     limits: Limits,
@@ -178,7 +178,8 @@ where
             }
         };
         let number = permit.number();
-        let span = tracing::info_span!("connection", number, pid, uid);
+        // What is told at a higher level names its caller itself: this one is entered at every poll.
+        let span = tracing::debug_span!("connection", number, pid, uid);
         let (session, work) = span.in_scope(|| (shared.admit)(peer, number));
         let connection = Connection {
             session,

@@ -1,44 +1,52 @@
 //! Two tokens that end the process in order: first "finish your work", later "drop it".
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use tokio_util::sync::CancellationToken;
 
 /// The half that ends things. Held by the supervisor and the signals.
 #[derive(Clone, Debug)]
-pub struct Drainer {
-    begun: CancellationToken,
-    forced: CancellationToken,
-}
+pub struct Drainer(Drain);
 
 /// The half that every task selects on.
 #[derive(Clone, Debug)]
 pub struct Drain {
+    /// How far it is, for those who look often: a token has a lock.
+    phase: Arc<AtomicU8>,
     begun: CancellationToken,
     forced: CancellationToken,
 }
 
+const BEGUN: u8 = 1;
+const FORCED: u8 = 2;
+
 /// Both halves.
 #[must_use]
 pub fn channel() -> (Drainer, Drain) {
-    let (begun, forced) = (CancellationToken::new(), CancellationToken::new());
-    (Drainer { begun: begun.clone(), forced: forced.clone() }, Drain { begun, forced })
+    let drain =
+        Drain { phase: Arc::default(), begun: CancellationToken::new(), forced: CancellationToken::new() };
+    (Drainer(drain.clone()), drain)
 }
 
 impl Drainer {
     /// Asks every task to take no new work and to finish what it has.
     pub fn begin(&self) {
-        self.begun.cancel();
+        self.0.phase.fetch_max(BEGUN, Ordering::Release);
+        self.0.begun.cancel();
     }
 
     /// Tells every task to drop what it still has.
     pub fn force(&self) {
-        self.begun.cancel();
-        self.forced.cancel();
+        self.0.phase.store(FORCED, Ordering::Release);
+        self.0.begun.cancel();
+        self.0.forced.cancel();
     }
 
     /// Another handle of the tasks' half.
     #[must_use]
     pub fn drain(&self) -> Drain {
-        Drain { begun: self.begun.clone(), forced: self.forced.clone() }
+        self.0.clone()
     }
 }
 
@@ -62,7 +70,13 @@ impl Drain {
     /// Whether the drain has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.begun.is_cancelled()
+        self.phase.load(Ordering::Acquire) >= BEGUN
+    }
+
+    /// Whether the work should be dropped.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == FORCED
     }
 }
 
@@ -73,8 +87,12 @@ mod tests {
     #[tokio::test]
     async fn force_implies_begin() {
         let (drainer, drain) = channel();
-        assert!(!drain.has_begun());
+        assert!(!drain.has_begun() && !drain.is_forced());
+        drainer.begin();
+        assert!(drain.has_begun() && !drain.is_forced());
         drainer.force();
+        drainer.begin();
+        assert!(drain.has_begun() && drain.is_forced());
         drain.begun().await;
         drain.forced().await;
     }

@@ -167,12 +167,11 @@ where
 
 /// What the session's caller may have, once it is known.
 pub(crate) async fn served(session: &Session) -> Result<Arc<WorkloadUpdate>, EndReason> {
-    let mut state = session.state();
-    let served = state.wait_for(|state| !matches!(state, SessionState::ExpectAttestation)).await;
-    match served.map(|state| state.clone()) {
-        Ok(SessionState::Serving(update)) => Ok(update),
-        Ok(SessionState::Ended(reason)) => Err(reason),
-        Ok(SessionState::ExpectAttestation) | Err(_) => Err(EndReason::Draining),
+    let is_known = |state: &SessionState| !matches!(state, SessionState::ExpectAttestation);
+    match session.follow().wait_for(is_known).await {
+        SessionState::Serving(update) => Ok(update),
+        SessionState::Ended(reason) => Err(reason),
+        SessionState::ExpectAttestation => Err(EndReason::Draining),
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::session::{EndReason, SessionState, Sessions};
 use crate::attest::BrokerPeer;
@@ -14,7 +13,7 @@ use crate::identity::{TrustBundle, WorkloadUpdate};
 use crate::registration::EntryIndex;
 use crate::x509::verify::VerifyError;
 
-/// The task of one broker's connection: it ends with its SVID, its entry, the connection, or the server.
+/// The task of one broker's connection: it ends with its SVID, its entry, or the connection.
 pub struct BrokerTask {
     peer: Arc<BrokerPeer>,
     bundle: watch::Receiver<Arc<TrustBundle>>,
@@ -39,12 +38,12 @@ impl BrokerTask {
         Self { peer: Arc::new(peer), bundle, entries, sessions, clock }
     }
 
-    /// Runs until the broker may not be served any more, the connection is gone, or `drain` is cancelled.
-    pub async fn run(self, drain: CancellationToken) {
+    /// Runs until the broker may not be served any more, or the connection is gone. Dropped, it ends the session as a
+    /// server does that shuts down.
+    pub async fn run(self) {
         let reason = tokio::select! {
             reason = self.serve() => reason,
             () = self.sessions.abandoned() => return,
-            () = drain.cancelled() => EndReason::Draining,
         };
         tracing::debug!(broker = %self.peer.id(), %reason, "session of a broker ended");
         self.sessions.publish(SessionState::Ended(reason));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::engine::Node;
 use super::rounds::Rounds;
@@ -18,7 +17,7 @@ use crate::attest::{AttestError, Attestation, Attestor, Patience, Process};
 use crate::registration::Needs;
 use crate::roster::HolderKey;
 
-/// The task of one connection: it ends with the process, the connection, or the server.
+/// The task of one connection: it ends with the process or the connection.
 pub struct CallerTask {
     process: Arc<Process>,
     attestor: Arc<Attestor>,
@@ -57,8 +56,9 @@ impl CallerTask {
         Self { rounds: Some(rounds), ..self }
     }
 
-    /// Runs until the process exits or changes, the connection is gone, or `drain` is cancelled.
-    pub async fn run(self, drain: CancellationToken) {
+    /// Runs until the process exits or changes, or the connection is gone. Dropped, it ends the session as a server does
+    /// that shuts down.
+    pub async fn run(self) {
         // SAFETY: `Exit` always names the same descriptor, and owns it through its `Arc`.
         let exit = unsafe { AsyncFd::register_with_interest(Exit(self.process.clone()), Interest::READABLE) };
         let exited = async {
@@ -73,7 +73,6 @@ impl CallerTask {
             () = exited => EndReason::ProcessExited,
             reason = self.changed() => reason,
             () = self.sessions.abandoned() => return,
-            () = drain.cancelled() => EndReason::Draining,
         };
         tracing::debug!(pid = self.process.pid, %reason, "session ended");
         self.sessions.publish(SessionState::Ended(reason));
@@ -151,8 +150,9 @@ impl CallerTask {
             let (attested, asked) =
                 tokio::join!(self.look(needs), self.attestor.ask(&self.process, needs, evidence, patience));
             let refuse = |error: AttestError| self.refuse(&error);
-            let attestation = attested?.map_err(refuse)?.with(asked.map_err(refuse)?);
-            let selectors = Arc::new(attestation.selectors.clone());
+            let mut attestation = attested?.map_err(refuse)?.with(asked.map_err(refuse)?);
+            // The view has them: ten thousand callers with the same keep one set of them.
+            let selectors = Arc::new(std::mem::take(&mut attestation.selectors));
             let view = self.node.view(selectors).await.map_err(|_| EndReason::Draining)?;
             let asked = view.borrow().needs;
             if attestation.needs.covers(asked) {
@@ -183,7 +183,7 @@ impl CallerTask {
 /// Returns when the services should be asked again of this process; never if they have said all.
 async fn again(attestation: &Attestation) {
     match attestation.evidence().again() {
-        Some(after) => tokio::time::sleep(after).await,
+        Some(after) => Box::pin(tokio::time::sleep(after)).await, // boxed: few wait
         None => std::future::pending().await,
     }
 }

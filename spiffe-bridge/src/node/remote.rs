@@ -1,9 +1,9 @@
 //! One connection's caller from the network: let in by its certificate, and cut off when that opens the door no more.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::engine::Node;
 use super::session::{EndReason, SessionState, Sessions};
@@ -13,7 +13,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::registration::Needs;
 use crate::roster::HolderKey;
 
-/// The task of one remote connection: it ends with its certificate, the trust in it, the connection, or the server.
+/// The task of one remote connection: it ends with its certificate, the trust in it, or the connection.
 pub struct RemoteTask {
     peer: Arc<RemotePeer>,
     trust: watch::Receiver<Arc<RemoteTrust>>,
@@ -36,12 +36,12 @@ impl RemoteTask {
         Self { peer: Arc::new(peer), trust, node, sessions, clock }
     }
 
-    /// Runs until the certificate expires or is trusted no more, the connection is gone, or `drain` is cancelled.
-    pub async fn run(self, drain: CancellationToken) {
+    /// Runs until the certificate expires or is trusted no more, or the connection is gone. Dropped, it ends the session
+    /// as a server does that shuts down.
+    pub async fn run(self) {
         let reason = tokio::select! {
             reason = self.serve() => reason,
             () = self.sessions.abandoned() => return,
-            () = drain.cancelled() => EndReason::Draining,
         };
         tracing::debug!(address = %self.peer.address(), name = %self.peer.name(), %reason, "remote session ended");
         self.sessions.publish(SessionState::Ended(reason));
@@ -55,6 +55,9 @@ impl RemoteTask {
             Ok(until) => until,
             Err(reason) => return reason,
         };
+        // These keep their places in line over what is published in between.
+        let mut expiry = pin!(self.clock.sleep_until(until));
+        let mut change = pin!(next_change(trust.clone()));
         loop {
             let selectors = Arc::new(self.peer.selectors(needs));
             let Ok(mut view) = self.node.view(selectors).await else { return EndReason::Draining };
@@ -69,6 +72,8 @@ impl RemoteTask {
                         Ok(now) => until = now,
                         Err(reason) => return reason,
                     }
+                    expiry.set(self.clock.sleep_until(until));
+                    change.set(next_change(trust.clone()));
                 }
                 if let Some(update) = shown.update {
                     let update = tokens.add_to(update, &self.sessions, &self.node).await;
@@ -79,8 +84,8 @@ impl RemoteTask {
                     () = tokens.changed() => {}
                     changed = view.changed() => if changed.is_err() { return EndReason::Draining },
                     // Looked at above, with whatever else came meanwhile.
-                    changed = changes(&trust) => if changed.is_err() { return EndReason::Draining },
-                    () = self.clock.sleep_until(until) => {}
+                    changed = &mut change => if changed.is_err() { return EndReason::Draining },
+                    () = &mut expiry => {}
                 }
             }
         }
@@ -111,9 +116,9 @@ impl RemoteTask {
     }
 }
 
-/// Returns when the trust has changed, and leaves the change to be seen.
-async fn changes(trust: &watch::Receiver<Arc<RemoteTrust>>) -> Result<(), watch::error::RecvError> {
-    trust.clone().changed().await
+/// Returns when `trust` is another than it saw last.
+async fn next_change(mut trust: watch::Receiver<Arc<RemoteTrust>>) -> Result<(), watch::error::RecvError> {
+    trust.changed().await
 }
 
 fn reason(error: &RemoteError) -> EndReason {

@@ -1,11 +1,13 @@
 //! What one connection may have, as its streams see it: two halves of a channel.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
-use std::task::Context;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
+use futures::task::AtomicWaker;
 
 use super::bell::{Bell, Listener};
 use super::origin::Caller;
@@ -94,36 +96,45 @@ pub enum SessionState {
 
 /// A connection's caller and what it may have. Every stream of the connection holds a clone.
 #[derive(Debug, Clone)]
-pub struct Session {
+pub struct Session(Arc<Reading>);
+
+/// What all clones of a session share: when it is dropped, nobody holds the session any more.
+#[derive(Debug)]
+struct Reading(Arc<Shared>);
+
+/// The writing half of a [`Session`].
+#[derive(Debug)]
+pub struct Sessions(Arc<Shared>);
+
+/// One allocation for all of it: a server has ten thousand.
+#[derive(Debug)]
+struct Shared {
     caller: Arc<Caller>,
-    state: watch::Receiver<SessionState>,
-    bell: Arc<Bell>,
+    state: Mutex<SessionState>,
+    bell: Bell,
     check: Check,
-    holder: Arc<OnceLock<HolderKey>>,
+    holder: OnceLock<HolderKey>,
     wants: Wants,
+    /// Woken when the session has ended: the connection waits for nothing else.
+    end: AtomicWaker,
+    /// Set when nobody reads it any more, and then the writing half is woken.
+    is_abandoned: AtomicBool,
+    abandoned: AtomicWaker,
 }
 
 /// The state of a session as one of its streams follows it.
 #[derive(Debug)]
 pub struct Follower {
-    state: watch::Receiver<SessionState>,
+    session: Session,
     listener: Listener,
     is_fresh: bool,
-}
-
-impl Follower {
-    /// The state, if it is news to this follower; else the task is woken when there is news.
-    pub fn poll_news(&mut self, cx: &Context<'_>) -> Option<SessionState> {
-        let news = std::mem::replace(&mut self.is_fresh, false) | self.listener.poll_rung(cx);
-        news.then(|| self.state.borrow().clone())
-    }
 }
 
 /// Looks at the attested process again; empty before it was attested.
 type Look = Box<dyn Fn() -> Result<(), EndReason> + Send + Sync>;
 
-#[derive(Clone, Default)]
-struct Check(Arc<ArcSwapOption<Look>>);
+#[derive(Default)]
+struct Check(ArcSwapOption<Look>);
 
 impl Check {
     fn verify(&self) -> Result<(), EndReason> {
@@ -137,43 +148,66 @@ impl fmt::Debug for Check {
     }
 }
 
-/// The writing half of a [`Session`].
-#[derive(Debug)]
-pub struct Sessions(watch::Sender<SessionState>, Check, Arc<Bell>, Arc<OnceLock<HolderKey>>, Wants);
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, SessionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) -> Option<EndReason> {
+        match &*self.state() {
+            SessionState::Ended(reason) => Some(*reason),
+            _ => None,
+        }
+    }
+}
 
 impl Session {
     /// A session for `caller`, and the half that writes its state.
     #[must_use]
     pub fn channel(caller: Caller) -> (Sessions, Self) {
-        let (sender, state) = watch::channel(SessionState::ExpectAttestation);
-        let (check, bell) = (Check::default(), Arc::<Bell>::default());
-        let holder = Arc::<OnceLock<HolderKey>>::default();
-        let wants = Wants::default();
-        let sessions = Sessions(sender, check.clone(), bell.clone(), holder.clone(), wants.clone());
-        (sessions, Self { caller: Arc::new(caller), state, bell, check, holder, wants })
+        let shared = Arc::new(Shared {
+            caller: Arc::new(caller),
+            state: Mutex::new(SessionState::ExpectAttestation),
+            bell: Bell::default(),
+            check: Check::default(),
+            holder: OnceLock::new(),
+            wants: Wants::default(),
+            end: AtomicWaker::new(),
+            is_abandoned: AtomicBool::new(false),
+            abandoned: AtomicWaker::new(),
+        });
+        (Sessions(shared.clone()), Self(Arc::new(Reading(shared))))
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
     }
 
     /// Who is at the other end.
     #[must_use]
     pub fn caller(&self) -> &Arc<Caller> {
-        &self.caller
+        &self.shared().caller
     }
 
     /// Who the roster knows the caller by, if it is known: the same for every connection of one process.
     #[must_use]
     pub fn holder(&self) -> Option<&HolderKey> {
-        self.holder.get()
+        self.shared().holder.get()
     }
 
     /// For one stream to say which tokens it wants beside what the entries give.
     #[must_use]
     pub fn interest(&self) -> Interest {
-        self.wants.interest()
+        Interest::new(self.clone())
+    }
+
+    pub(super) fn wants(&self) -> &Wants {
+        &self.shared().wants
     }
 
     /// Has every stream of the connection look again at what it may send.
     pub fn ring(&self) {
-        self.bell.ring();
+        self.shared().bell.ring();
     }
 
     /// Looks at the process again, before a new stream of its connection is served what is there already: a
@@ -182,23 +216,57 @@ impl Session {
     /// # Errors
     /// Why the session is over; its task will come to the same result.
     pub fn verify(&self) -> Result<(), EndReason> {
-        if let SessionState::Ended(reason) = &*self.state.borrow() {
-            return Err(*reason);
-        }
-        self.check.verify()
+        self.shared().end().map_or_else(|| self.shared().check.verify(), Err)
     }
 
     /// The state for one stream to follow, beginning with what it is now.
     #[must_use]
     pub fn follow(&self) -> Follower {
-        let listener = Listener::new(self.bell.clone());
-        Follower { state: self.state.clone(), listener, is_fresh: true }
+        let listener = Listener::new(&self.shared().bell);
+        Follower { session: self.clone(), listener, is_fresh: true }
     }
 
-    /// The state and its changes; always the newest, never a queue.
-    #[must_use]
-    pub fn state(&self) -> watch::Receiver<SessionState> {
-        self.state.clone()
+    /// Whether it has ended; if not, the task is woken when it does. One task can wait so: the connection's.
+    pub fn poll_ended(&self, cx: &Context<'_>) -> bool {
+        self.shared().end.register(cx.waker()); // before the look: the end does not fall between the two
+        self.shared().end().is_some()
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.is_abandoned.store(true, Ordering::Release);
+        self.0.abandoned.wake();
+    }
+}
+
+impl Follower {
+    /// The state, if it is news to this follower; else the task is woken when there is news.
+    pub fn poll_news(&mut self, cx: &Context<'_>) -> Option<SessionState> {
+        let shared = &self.session.0.0;
+        let news = std::mem::replace(&mut self.is_fresh, false) | self.listener.poll_rung(&shared.bell, cx);
+        news.then(|| shared.state().clone())
+    }
+
+    /// Waits until the state is `wanted`, as it may be already, and gives it. Never a queue: states that were replaced
+    /// meanwhile are not seen. Cancel safe.
+    pub async fn wait_for(&mut self, mut wanted: impl FnMut(&SessionState) -> bool) -> SessionState {
+        self.is_fresh = true;
+        poll_fn(|cx| {
+            while let Some(state) = self.poll_news(cx) {
+                if wanted(&state) {
+                    return Poll::Ready(state);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.listener.leave(&self.session.0.0.bell);
     }
 }
 
@@ -212,40 +280,41 @@ impl Drop for Sessions {
 impl Sessions {
     /// Says how to look at the process again, once it was attested.
     pub(super) fn attested(&self, look: impl Fn() -> Result<(), EndReason> + Send + Sync + 'static) {
-        self.1.0.store(Some(Arc::new(Box::new(look))));
+        self.0.check.0.store(Some(Arc::new(Box::new(look))));
     }
 
     /// As [`Session::holder`].
     pub(super) fn holder(&self) -> Option<&HolderKey> {
-        self.3.get()
+        self.0.holder.get()
     }
 
     /// As [`Session::verify`].
     pub(super) fn verify(&self) -> Result<(), EndReason> {
-        self.1.verify()
+        self.0.check.verify()
     }
 
     /// Which tokens its streams want.
     pub(super) fn wants(&self) -> &Wants {
-        &self.4
+        &self.0.wants
     }
 
     /// Says who the roster knows the caller by. The first word stands.
     pub fn held_by(&self, holder: HolderKey) {
-        let _ = self.3.set(holder);
+        let _ = self.0.holder.set(holder);
     }
 
     /// Replaces the state. An ended session stays ended.
     pub fn publish(&self, state: SessionState) {
-        let is_news = self.0.send_if_modified(|current| {
-            let open = !matches!(current, SessionState::Ended(_));
-            if open {
-                *current = state;
-            }
-            open
-        });
-        if is_news {
-            self.2.ring();
+        let is_end = matches!(state, SessionState::Ended(_));
+        let mut current = self.0.state();
+        if matches!(*current, SessionState::Ended(_)) {
+            return;
+        }
+        let before = std::mem::replace(&mut *current, state);
+        drop((current, before)); // the last of an update may take a while to drop
+        self.0.bell.ring();
+        if is_end {
+            self.0.end.wake();
         }
     }
 
@@ -255,8 +324,12 @@ impl Sessions {
         self.publish(SessionState::Ended(EndReason::of(error)));
     }
 
-    /// Returns once nobody holds the session any more.
+    /// Returns once nobody holds the session any more. One task can wait so: the one that writes it.
     pub async fn abandoned(&self) {
-        self.0.closed().await;
+        poll_fn(|cx| {
+            self.0.abandoned.register(cx.waker());
+            if self.0.is_abandoned.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }

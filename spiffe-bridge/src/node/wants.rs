@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::engine::Node;
 use super::renewal::{jitter, retry_after};
-use super::session::Sessions;
+use super::session::{Session, Sessions};
 use super::tokens::{TokenFollower, TokenSpec};
 use crate::identity::{SpiffeId, WorkloadUpdate};
 use crate::roster::HolderKey;
@@ -27,11 +27,8 @@ pub enum Want {
 }
 
 /// What the streams of a connection want together.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Wants(Arc<Shared>);
-
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Wants {
     counts: Mutex<BTreeMap<Want, usize>>,
     changed: Notify,
 }
@@ -39,18 +36,14 @@ struct Shared {
 /// What one stream wants, until it is dropped.
 #[derive(Debug)]
 pub struct Interest {
-    wants: Wants,
+    session: Session,
     mine: BTreeSet<Want>,
 }
 
 impl Wants {
-    pub(super) fn interest(&self) -> Interest {
-        Interest { wants: self.clone(), mine: BTreeSet::new() }
-    }
-
     /// Waits for another want, or one less. One change is kept for whoever comes late.
     pub(super) async fn changed(&self) {
-        self.0.changed.notified().await;
+        self.changed.notified().await;
     }
 
     fn current(&self) -> BTreeSet<Want> {
@@ -58,17 +51,21 @@ impl Wants {
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<Want, usize>> {
-        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Interest {
+    pub(super) fn new(session: Session) -> Self {
+        Self { session, mine: BTreeSet::new() }
+    }
+
     /// Wants these, and no others any more.
     pub fn set(&mut self, wanted: BTreeSet<Want>) {
         if wanted == self.mine {
             return;
         }
-        let mut counts = self.wants.counts();
+        let mut counts = self.session.wants().counts();
         for new in wanted.difference(&self.mine) {
             *counts.entry(new.clone()).or_default() += 1;
         }
@@ -82,7 +79,7 @@ impl Interest {
         }
         drop(counts);
         self.mine = wanted;
-        self.wants.0.changed.notify_one();
+        self.session.wants().changed.notify_one();
     }
 }
 

@@ -1,20 +1,22 @@
 //! One caller's HTTP/2 connection: from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
-use spiffe_bridge::node::{Session, SessionState};
+use spiffe_bridge::node::Session;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Sleep, sleep};
 use tower::Service;
 use tracing::Instrument as _;
 
 use super::accept::Logs;
 use super::groups::Group;
-use super::http2::{Event, Http2, Settings};
+use super::http2::{ConnectionError, Event, Http2, Settings};
 use crate::endpoint::limits::Refused;
 use crate::runtime::{BoxError, Drain};
 
@@ -24,7 +26,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What a connection needs beside its socket.
 pub(super) struct Connection<S> {
     pub(super) session: Session,
-    pub(super) service: S,
+    pub(super) service: Arc<S>,
     pub(super) http2: Arc<Settings>,
     pub(super) first_request: Duration,
     pub(super) drain: Drain,
@@ -55,45 +57,42 @@ where
         H: Send,
     {
         let Self { session, service, http2, first_request, drain, log } = self;
-        let work = group.beside(work.in_current_span());
-        let caller = session.caller().clone();
-        let mut state = session.state();
-        let mut served = Http2::new(stream, &http2, session, service);
-        let mut expects = Expects::FirstRequest(Instant::now() + first_request);
-        let mut is_draining = false;
+        let mut work = Some(group.beside(work.in_current_span()));
+        let mut served = Http2::new(stream, &http2, session.clone(), service);
+        let mut expects = Expects::first_request(first_request);
         async move {
             loop {
-                tokio::select! {
-                    event = served.next() => match event {
-                        Ok(Event::FirstRequest) if matches!(expects, Expects::FirstRequest(_)) => {
-                            expects = Expects::Requests;
-                        }
-                        Ok(Event::FirstRequest) => served.close(), // its session ended before: this is told so
-                        Ok(Event::Gone) => break,
-                        Err(error) => {
-                            // The peer's doing, and mostly a process that exits: nothing to act on.
-                            let cause = std::error::Error::source(&error).map(tracing::field::display);
-                            tracing::debug!(%error, cause, "connection ended");
-                            break;
-                        }
-                    },
-                    () = expects.overdue() => {
+                match poll_fn(|cx| poll_news(cx, &mut served, &mut expects, &session, &drain, work.is_some()))
+                    .await
+                {
+                    News::Http2(Ok(Event::FirstRequest)) if matches!(expects, Expects::FirstRequest(_)) => {
+                        expects = Expects::Requests;
+                    }
+                    News::Http2(Ok(Event::FirstRequest)) => served.close(), // its session ended before: this is told so
+                    News::Http2(Ok(Event::Gone)) => break,
+                    News::Http2(Err(error)) => {
+                        // The peer's doing, and mostly a process that exits: nothing to act on.
+                        let cause = std::error::Error::source(&error).map(tracing::field::display);
+                        tracing::debug!(%error, cause, "connection ended");
+                        break;
+                    }
+                    News::Overdue => {
                         if matches!(expects, Expects::FirstRequest(_)) {
-                            log.refused(Refused::Silent, &caller.origin);
+                            log.refused(Refused::Silent, &session.caller().origin);
                         }
                         break;
                     }
-                    () = drain.forced() => break,
-                    () = drain.begun(), if !is_draining => {
-                        is_draining = true;
+                    News::Forced => break,
+                    News::Draining => {
+                        work = None; // which ends the session
                         served.close(); // open streams go on until forced
                     }
-                    () = ended(&mut state), if !matches!(expects, Expects::End(_)) => {
+                    News::Ended => {
                         if matches!(expects, Expects::Requests) {
                             served.close(); // its streams tell why
                         }
                         // Who has not asked yet hears it as the answer to the first request, and not as a hang-up.
-                        expects = Expects::End(Instant::now() + FAREWELL);
+                        expects = Expects::end();
                     }
                 }
             }
@@ -102,25 +101,65 @@ where
     }
 }
 
-/// What a connection waits for, and until when.
+/// What a connection waits for, and until when. Boxed: most have asked, and wait for nothing.
 enum Expects {
-    FirstRequest(Instant),
+    FirstRequest(Pin<Box<Sleep>>),
     Requests,
-    End(Instant),
+    End(Pin<Box<Sleep>>),
 }
 
 impl Expects {
-    async fn overdue(&self) {
+    fn first_request(within: Duration) -> Self {
+        Self::FirstRequest(Box::pin(sleep(within)))
+    }
+
+    fn end() -> Self {
+        Self::End(Box::pin(sleep(FAREWELL)))
+    }
+
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
-            Self::FirstRequest(until) | Self::End(until) => sleep_until(*until).await,
-            Self::Requests => std::future::pending().await,
+            Self::FirstRequest(until) | Self::End(until) => until.as_mut().poll(cx).is_ready(),
+            Self::Requests => false,
         }
     }
 }
 
-/// Returns once the session gives nothing more.
-async fn ended(state: &mut watch::Receiver<SessionState>) {
-    if state.wait_for(|state| matches!(state, SessionState::Ended(_))).await.is_err() {
-        std::future::pending::<()>().await; // nobody will say: the connection lives by its streams
+/// What a connection has to act on.
+enum News {
+    Http2(Result<Event, ConnectionError>),
+    Overdue,
+    Draining,
+    Forced,
+    Ended,
+}
+
+/// The next of it. One look at each, as there are ten thousand connections; the group has it polled as the drain goes on.
+fn poll_news<T, S, B>(
+    cx: &mut Context<'_>,
+    served: &mut Http2<T, S, B>,
+    expects: &mut Expects,
+    session: &Session,
+    drain: &Drain,
+    is_working: bool,
+) -> Poll<News>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Service<http::Request<tonic::body::Body>, Response = http::Response<B>, Error = Infallible> + Clone,
+    B: http_body::Body<Data: Buf> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    if is_working && drain.has_begun() {
+        return Poll::Ready(News::Draining);
     }
+    if drain.is_forced() {
+        return Poll::Ready(News::Forced);
+    }
+    if !matches!(expects, Expects::End(_)) && session.poll_ended(cx) {
+        return Poll::Ready(News::Ended);
+    }
+    if expects.is_overdue(cx) {
+        return Poll::Ready(News::Overdue);
+    }
+    served.poll_next(cx).map(News::Http2)
 }

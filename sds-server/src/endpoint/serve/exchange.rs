@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,11 +12,12 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Body, Frame};
+use spiffe_bridge::node::Caller;
 
 use crate::endpoint::metrics;
 use crate::runtime::{BoxError, Seldom};
 
-/// Lines of the log on responses that break off: callers ask for as many as they like.
+/// Lines of the log on responses and requests that break off: callers ask for as many as they like.
 static BROKEN: Seldom = Seldom::several(10, Duration::from_secs(10));
 
 /// The body of a request, as HTTP/2 brings it.
@@ -57,14 +59,19 @@ impl Body for RequestBody {
 
 /// Ends when the response is sent, the peer has reset the stream, or what works on it has panicked: that is of this
 /// request alone, and the others of the connection go on.
-pub(super) enum Exchange<F, B: Body> {
+pub(super) struct Exchange<F, B: Body> {
+    state: State<F, B>,
+    caller: Arc<Caller>,
+}
+
+enum State<F, B: Body> {
     /// The service works on it. Boxed: it is larger than what follows, which lasts.
     ExpectAnswer(Pin<Box<F>>, SendResponse<B::Data>),
     ExpectBody(Sending<B>),
 }
 
 /// A response whose head is sent.
-pub(super) struct Sending<B: Body> {
+struct Sending<B: Body> {
     body: B,
     stream: SendStream<B::Data>,
     /// Waits for room in the peer's window.
@@ -83,18 +90,38 @@ where
         // Unwind safe: what it leaves behind is dropped, and what it shares with others is behind locks that are taken
         // poisoned or not.
         match catch_unwind(AssertUnwindSafe(|| self.poll_sent(cx))) {
-            Ok(sent) => {
-                if let Err(error) = ready!(sent) {
-                    tracing::debug!(%error, "stream ended"); // the peer's doing
+            Ok(sent) => match ready!(sent) {
+                Ok(()) => {}
+                Err(Ended::ByPeer(error)) => tracing::debug!(%error, "stream ended"),
+                Err(Ended::ByService(error)) => {
+                    if let Some(suppressed) = BROKEN.event(Instant::now()) {
+                        tracing::warn!(caller = %self.caller.origin, %error, suppressed, "a response broke off");
+                    }
+                    self.reset(Reason::INTERNAL_ERROR);
                 }
-            }
+            },
             // What the panic was is told by the hook of telemetry.
             Err(_) => {
                 metrics::panicked();
+                if let Some(suppressed) = BROKEN.event(Instant::now()) {
+                    tracing::error!(caller = %self.caller.origin, suppressed, "a request of this caller was reset: its work broke off");
+                }
                 self.reset(Reason::INTERNAL_ERROR);
             }
         }
         Poll::Ready(())
+    }
+}
+
+/// Why a response was not sent to its end.
+enum Ended {
+    ByPeer(h2::Error),
+    ByService(BoxError),
+}
+
+impl From<h2::Error> for Ended {
+    fn from(error: h2::Error) -> Self {
+        Self::ByPeer(error)
     }
 }
 
@@ -107,28 +134,37 @@ where
     B: Body<Data: Buf> + Unpin,
     B::Error: Into<BoxError>,
 {
+    /// The service's `answer` to a request of `caller`, which is told by `respond`.
+    pub(super) fn new(answer: F, respond: SendResponse<B::Data>, caller: Arc<Caller>) -> Self {
+        Self { state: State::ExpectAnswer(Box::pin(answer), respond), caller }
+    }
+
     fn reset(&mut self, reason: Reason) {
-        match self {
-            Self::ExpectAnswer(_, respond) => respond.send_reset(reason),
-            Self::ExpectBody(sending) => sending.stream.send_reset(reason),
+        match &mut self.state {
+            State::ExpectAnswer(_, respond) => respond.send_reset(reason),
+            State::ExpectBody(sending) => sending.stream.send_reset(reason),
         }
     }
 
-    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         loop {
-            let sending = match self {
-                Self::ExpectBody(sending) => return sending.poll(cx),
-                Self::ExpectAnswer(answer, respond) => match answer.as_mut().poll(cx) {
+            let sending = match &mut self.state {
+                State::ExpectBody(sending) => return sending.poll(cx),
+                State::ExpectAnswer(answer, respond) => match answer.as_mut().poll(cx) {
                     Poll::Ready(Ok(response)) => begin(response, respond)?,
                     Poll::Ready(Err(never)) => match never {},
                     // Nobody waits for the answer any more?
-                    Poll::Pending => return respond.poll_reset(cx).map(|reset| Err(reset?.into())),
+                    Poll::Pending => return respond.poll_reset(cx).map(|reset| Err(of_reset(reset))),
                 },
             };
             let Some(sending) = sending else { return Poll::Ready(Ok(())) };
-            *self = Self::ExpectBody(sending);
+            self.state = State::ExpectBody(sending);
         }
     }
+}
+
+fn of_reset(reset: Result<Reason, h2::Error>) -> Ended {
+    Ended::ByPeer(reset.map_or_else(|error| error, h2::Error::from))
 }
 
 /// Sends the head; `None` if that is all.
@@ -158,7 +194,7 @@ where
     B: Body<Data: Buf> + Unpin,
     B::Error: Into<BoxError>,
 {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         loop {
             if self.chunk.is_some() && !ready!(self.poll_room(cx))? {
                 return Poll::Ready(Ok(())); // the stream is over
@@ -171,7 +207,7 @@ where
                 }
             }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-                return self.stream.poll_reset(cx).map(|reset| Err(reset?.into()));
+                return self.stream.poll_reset(cx).map(|reset| Err(of_reset(reset)));
             };
             match frame.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(chunk))) => {
@@ -181,18 +217,12 @@ where
                 }
                 Some(Ok(Err(other))) => {
                     if let Ok(trailers) = other.into_trailers() {
-                        return Poll::Ready(self.stream.send_trailers(trailers));
+                        return Poll::Ready(Ok(self.stream.send_trailers(trailers)?));
                     }
                 }
-                Some(Err(error)) => {
-                    if let Some(suppressed) = BROKEN.event(Instant::now()) {
-                        tracing::warn!(error = %error.into(), suppressed, "a response broke off");
-                    }
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Poll::Ready(Ok(()));
-                }
+                Some(Err(error)) => return Poll::Ready(Err(Ended::ByService(error.into()))),
                 // Its end was not known before.
-                None => return Poll::Ready(self.stream.send_trailers(HeaderMap::new())),
+                None => return Poll::Ready(Ok(self.stream.send_trailers(HeaderMap::new())?)),
             }
         }
     }

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::endpoint::limits::Holder;
-use crate::runtime::Seldom;
+use crate::runtime::{Drain, Seldom};
 use line::Line;
 use run::Run;
 
@@ -100,6 +101,8 @@ struct Inbox {
     waiting: Mutex<Waiting>,
     /// Of the group's turn, but for a [`Groups::purge`].
     line: Mutex<Line<Box<dyn Newcomer>>>,
+    /// Whether all of them are to be polled.
+    all: AtomicBool,
     task: AtomicWaker,
 }
 
@@ -114,16 +117,16 @@ struct Waiting {
 pub(super) struct Beside(AbortHandle);
 
 impl Groups {
-    /// None yet. Needs a Tokio runtime, and has another for those that do much if there is a `crowd`.
-    pub(super) fn new(crowd: Option<Handle>) -> Self {
+    /// None yet. Needs a Tokio runtime, and has another for those that do much if there is a `crowd`. When `drain` begins
+    /// and when it is forced, all that runs in them is polled: it need not wait for that by itself, ten thousand times.
+    pub(super) fn new(crowd: Option<Handle>, drain: &Drain) -> Self {
         let quiet = Handle::current();
         let each = u64::try_from(quiet.metrics().num_workers()).unwrap_or(1).max(1);
         let (tasks, stop, open) = (TaskTracker::new(), CancellationToken::new(), Mutex::default());
         let running = stop.clone().drop_guard();
-        Self {
-            shared: Arc::new(Shared { quiet, crowd, tasks, stop, each, open, busy: Seldom::new(TOLD) }),
-            _running: running,
-        }
+        let shared = Arc::new(Shared { quiet, crowd, tasks, stop, each, open, busy: Seldom::new(TOLD) });
+        tokio::spawn(shared.clone().follow(drain.clone()));
+        Self { shared, _running: running }
     }
 
     /// Has `newcomer` begin when it is `party`'s turn. `number` tells its connections apart.
@@ -167,6 +170,24 @@ impl Groups {
 }
 
 impl Shared {
+    async fn follow(self: Arc<Self>, drain: Drain) {
+        let stop = self.stop.clone();
+        let phases = async {
+            drain.begun().await;
+            self.wake_all();
+            drain.forced().await;
+            self.wake_all();
+        };
+        stop.run_until_cancelled(phases).await;
+    }
+
+    fn wake_all(&self) {
+        for group in self.open().values() {
+            group.0.all.store(true, Ordering::Release);
+            group.0.task.wake();
+        }
+    }
+
     fn open(&self) -> MutexGuard<'_, HashMap<Slot, Group>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,7 +196,8 @@ impl Shared {
 impl Group {
     fn new() -> Self {
         let line = Mutex::new(Line::new());
-        Self(Arc::new(Inbox { waiting: Mutex::default(), line, task: AtomicWaker::new() }))
+        let all = AtomicBool::new(false);
+        Self(Arc::new(Inbox { waiting: Mutex::default(), line, all, task: AtomicWaker::new() }))
     }
 
     fn line(&self) -> MutexGuard<'_, Line<Box<dyn Newcomer>>> {

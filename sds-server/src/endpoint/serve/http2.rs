@@ -4,7 +4,6 @@
 //! together. Why not through hyper: docs/decisions/0003-http2.md.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -80,7 +79,8 @@ pub(super) struct Http2<T, S: Service<Call>, B: Body> {
     state: State<T, B>,
     exchanges: Seats<Exchange<Oneshot<S, Call>, B>>,
     session: Session,
-    service: S,
+    /// All connections'.
+    service: Arc<S>,
     is_closing: bool,
     has_asked: bool,
     counted: Counted,
@@ -159,7 +159,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// Serves `service` on `io`; each request carries `session` in its extensions.
-    pub(super) fn new(io: T, settings: &Arc<Settings>, session: Session, service: S) -> Self {
+    pub(super) fn new(io: T, settings: &Arc<Settings>, session: Session, service: Arc<S>) -> Self {
         let cork = Cork::new(io);
         let (counted, builder) = Counted::one(settings);
         let state = State::ExpectPreface(builder.handshake(cork.share()));
@@ -167,19 +167,16 @@ where
         Self { cork, state, exchanges, session, service, is_closing: false, has_asked: false, counted }
     }
 
-    /// Works until the next event. Cancel-safe.
+    /// Works until the next event.
     ///
     /// # Errors
     /// [`ConnectionError`], after which it is to be dropped.
-    pub(super) async fn next(&mut self) -> Result<Event, ConnectionError> {
-        poll_fn(|cx| {
-            let event = self.poll_turn(cx);
-            match self.cork.poll_release(cx) {
-                Poll::Ready(Err(error)) if event.is_pending() => Poll::Ready(Err(error.into())),
-                _ => event,
-            }
-        })
-        .await
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ConnectionError>> {
+        let event = self.poll_turn(cx);
+        match self.cork.poll_release(cx) {
+            Poll::Ready(Err(error)) if event.is_pending() => Poll::Ready(Err(error.into())),
+            _ => event,
+        }
     }
 
     /// Takes no more requests after a GOAWAY; those that are there go on.
@@ -220,8 +217,8 @@ where
                 let (request, respond) = accepted?;
                 let mut request = request.map(|body| tonic::body::Body::new(RequestBody::new(body)));
                 request.extensions_mut().insert(self.session.clone());
-                let answer = Box::pin(self.service.clone().oneshot(request));
-                self.exchanges.push(Exchange::ExpectAnswer(answer, respond));
+                let answer = S::clone(&self.service).oneshot(request);
+                self.exchanges.push(Exchange::new(answer, respond, self.session.caller().clone()));
                 (is_asked, is_more) = (true, true);
             }
             if is_asked && !std::mem::replace(&mut self.has_asked, true) {

@@ -1,13 +1,17 @@
 //! Futures that are polled together, and which of them were woken: some at a time are polled, in the order of their wakes,
-//! so that none holds a thread for long.
+//! so that none holds a thread for long. One that is woken while it is polled goes on at once, as far as it may: what it
+//! needs is at hand, and after ten thousand others it is not.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
 use futures::task::AtomicWaker;
+
+/// So often at most one goes on at once.
+const AT_ONCE: u32 = 2;
 
 /// A set of futures. Bounded by who adds them.
 pub(super) struct Seats<F> {
@@ -33,9 +37,14 @@ struct Woken {
 /// What wakes one of them. It stands in the list once at most.
 struct Seat {
     at: usize,
-    is_listed: AtomicBool,
+    state: AtomicU8,
     woken: Arc<Woken>,
 }
+
+/// It is to be polled: by whoever polls it just now, or because it stands in a list.
+const IS_WOKEN: u8 = 1;
+/// It is being polled, or was for the last time.
+const IS_POLLED: u8 = 2;
 
 impl Wake for Seat {
     fn wake(self: Arc<Self>) {
@@ -43,7 +52,7 @@ impl Wake for Seat {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.is_listed.swap(true, Ordering::AcqRel) {
+        if self.state.fetch_or(IS_WOKEN, Ordering::AcqRel) != 0 {
             return;
         }
         let mut list = self.woken.list.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +73,7 @@ impl<F: Future<Output = ()> + Unpin> Seats<F> {
     /// Adds one, which is due at once.
     pub(super) fn push(&mut self, future: F) {
         let at = self.free.pop().unwrap_or(self.seats.len());
-        let seat = Arc::new(Seat { at, is_listed: AtomicBool::new(false), woken: self.woken.clone() });
+        let seat = Arc::new(Seat { at, state: AtomicU8::new(IS_WOKEN), woken: self.woken.clone() });
         let waker = Waker::from(seat.clone());
         let seated = Some(Seated { future, seat, waker });
         match self.seats.get_mut(at) {
@@ -84,6 +93,11 @@ impl<F: Future<Output = ()> + Unpin> Seats<F> {
         self.free.len() == self.seats.len()
     }
 
+    /// Has all of them polled.
+    pub(super) fn wake_all(&self) {
+        self.seats.iter().flatten().for_each(|seated| seated.waker.wake_by_ref());
+    }
+
     /// Polls those that are due until none is left, or `is_enough` after one of them: then `true`, and it is to be called
     /// again. Else the task is woken with the next of them.
     pub(super) fn poll_some(&mut self, cx: &Context<'_>, mut is_enough: impl FnMut() -> bool) -> bool {
@@ -94,16 +108,26 @@ impl<F: Future<Output = ()> + Unpin> Seats<F> {
                 std::mem::swap(&mut *list, &mut self.due);
             }
             let Some(at) = self.due.pop_front() else { return false };
-            // Its seat may have been left, or taken by another: one poll too many.
             let Some(place) = self.seats.get_mut(at) else { continue };
-            let Some(Seated { future, seat, waker }) = place else { continue };
-            seat.is_listed.store(false, Ordering::Release); // before the poll: what comes during it is another wake
-            if Pin::new(future).poll(&mut Context::from_waker(waker)).is_ready() {
-                *place = None;
-                self.free.push(at);
-            }
-            if is_enough() {
-                return true;
+            let mut more = AT_ONCE;
+            while let Some(Seated { future, seat, waker }) = place {
+                seat.state.swap(IS_POLLED, Ordering::AcqRel); // before the poll: what comes during it is another wake
+                let is_done = Pin::new(future).poll(&mut Context::from_waker(waker)).is_ready();
+                let is_over = is_enough();
+                if is_done {
+                    *place = None; // its wakers are those of a seat that is polled for ever
+                    self.free.push(at);
+                } else if seat.state.fetch_and(!IS_POLLED, Ordering::AcqRel) & IS_WOKEN != 0 {
+                    if !is_over && more > 0 {
+                        more -= 1;
+                        continue;
+                    }
+                    self.due.push_back(at);
+                }
+                if is_over {
+                    return true;
+                }
+                break;
             }
         }
     }
@@ -111,6 +135,8 @@ impl<F: Future<Output = ()> + Unpin> Seats<F> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use futures::FutureExt as _;
     use futures::channel::oneshot;
     use futures::future::BoxFuture;
@@ -162,5 +188,56 @@ mod tests {
         assert!(seats.poll_some(&Context::from_waker(&task), || true), "one is left over");
         seats.poll_some(&Context::from_waker(&task), || false);
         assert_eq!(seats.seats.iter().flatten().count(), 1, "the one that was woken is done");
+    }
+
+    #[test]
+    fn who_wakes_itself_goes_on_a_few_times_and_then_the_others_have_their_turn() {
+        let task = futures::task::noop_waker();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut seats: Seats<BoxFuture<'static, ()>> = Seats::new();
+        for name in ['a', 'b'] {
+            let order = order.clone();
+            let busy = std::future::poll_fn(move |cx| {
+                order.lock().unwrap().push(name);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            });
+            seats.push(busy.boxed());
+        }
+        let mut polls = 0;
+        let is_enough = || {
+            polls += 1;
+            polls == 8
+        };
+        assert!(seats.poll_some(&Context::from_waker(&task), is_enough), "both go on");
+        assert_eq!(order.lock().unwrap().iter().collect::<String>(), "aaabbbaa");
+        assert!(seats.poll_some(&Context::from_waker(&task), || true));
+        assert_eq!(order.lock().unwrap().last(), Some(&'b'), "its turn was over");
+    }
+
+    /// What is left of one that is done wakes nobody who has its seat now.
+    #[test]
+    fn a_waker_outlives_its_future_and_wakes_nothing() {
+        let task = futures::task::noop_waker();
+        let kept = Arc::new(Mutex::new(None));
+        let mut seats: Seats<BoxFuture<'static, ()>> = Seats::new();
+        let keep = kept.clone();
+        let keeps = std::future::poll_fn(move |cx| {
+            *keep.lock().unwrap() = Some(cx.waker().clone());
+            Poll::Ready(())
+        });
+        seats.push(keeps.boxed());
+        assert!(!seats.poll_some(&Context::from_waker(&task), || false));
+        let polls = Arc::new(AtomicU8::new(0));
+        let counted = polls.clone();
+        let waits = std::future::poll_fn(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Poll::Pending
+        });
+        seats.push(waits.boxed());
+        assert!(!seats.poll_some(&Context::from_waker(&task), || false));
+        kept.lock().unwrap().take().unwrap().wake();
+        assert!(!seats.poll_some(&Context::from_waker(&task), || false));
+        assert_eq!(polls.load(Ordering::Relaxed), 1);
     }
 }

@@ -47,7 +47,7 @@ pub struct Patience {
 
 /// What every connection of the door shares.
 struct Shared<S, A> {
-    service: S,
+    service: Arc<S>,
     admit: A,
     http2: Arc<Settings>,
     config: Config,
@@ -104,10 +104,10 @@ where
         let http2 = Arc::new(Settings::new(&config));
         let (most, per_holder) = (patience.handshakes, Limits::of_handshakes(patience.handshakes));
         let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)));
-        let log = Arc::new(Logs::default());
+        let (service, log) = (Arc::new(service), Arc::new(Logs::default()));
         let shared = Arc::new(Shared { service, admit, http2, config, patience, log, drain });
         let (log, drain) = (&shared.log, &shared.drain);
-        let groups = Groups::new(crowd);
+        let groups = Groups::new(crowd, drain);
         let mut accepting = Accepting::default();
         loop {
             // Without a free place the next one waits in the backlog: a crowd is served in turn.
@@ -146,7 +146,7 @@ where
                     continue;
                 }
             };
-            let span = tracing::info_span!("connection", number = permit.number(), peer = %origin);
+            let span = tracing::debug_span!("connection", number = permit.number(), peer = %origin);
             let (shared, place) = (shared.clone(), (place, shaking));
             let number = permit.number();
             let begin = move |group: &Group| -> Job {

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -132,6 +133,9 @@ impl Run {
         // What the runtime allows a task, its own I/O keeps to; it is woken for the rest.
         let is_enough = || Instant::now() >= end || !coop::has_budget_remaining();
         self.has_more = false;
+        if self.group.0.all.swap(false, Ordering::AcqRel) {
+            self.seats.wake_all();
+        }
         self.take_in();
         self.group.line().look(|newcomer| newcomer.has_left());
         loop {

@@ -6,10 +6,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::runtime::Crowd;
+use crate::runtime::{Crowd, drain};
 
 fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
     tokio::time::timeout(Duration::from_secs(20), future).map(|done| done.expect("it takes too long"))
+}
+
+fn groups(crowd: Option<Handle>) -> Groups {
+    Groups::new(crowd, &drain::channel().1)
 }
 
 fn job(future: impl Future<Output = ()> + Send + 'static) -> Box<dyn Newcomer> {
@@ -41,7 +45,7 @@ async fn step() {
 /// the thousand have had one each.
 #[tokio::test]
 async fn a_process_waits_for_one_turn_of_each_other_however_much_that_has_to_do() {
-    let groups = Groups::new(None);
+    let groups = groups(None);
     let turns = Arc::new(AtomicUsize::new(0));
     for number in 0..1000 {
         let turns = turns.clone();
@@ -73,7 +77,7 @@ async fn a_process_waits_for_one_turn_of_each_other_however_much_that_has_to_do(
 
 #[tokio::test]
 async fn a_panic_ends_what_panicked_and_a_group_without_anybody_ends() {
-    let groups = Groups::new(None);
+    let groups = groups(None);
     let (sender, mut told) = mpsc::channel(4);
     groups.begin(Party::Process(1), 1, job(async { panic!("a test's") }));
     let begins: Box<dyn Newcomer> = Box::new(|_: &Group| -> Job { panic!("a test's") });
@@ -92,7 +96,7 @@ async fn a_panic_ends_what_panicked_and_a_group_without_anybody_ends() {
 
 #[tokio::test]
 async fn work_beside_a_connection_ends_with_it() {
-    let groups = Groups::new(None);
+    let groups = groups(None);
     let (kept, mut gone) = mpsc::channel::<()>(1);
     let (end, ends) = oneshot::channel::<()>();
     let connection = move |group: &Group| -> Job {
@@ -115,7 +119,7 @@ async fn work_beside_a_connection_ends_with_it() {
 
 #[tokio::test]
 async fn what_is_left_is_dropped_with_the_groups() {
-    let groups = Groups::new(None);
+    let groups = groups(None);
     let (kept, mut gone) = mpsc::channel::<()>(1);
     groups.begin(Party::Process(1), 1, job(async move { kept.closed().await }));
     yield_now().await;
@@ -139,7 +143,7 @@ impl Newcomer for Waits {
 
 #[tokio::test]
 async fn who_left_before_its_turn_does_not_begin_and_a_purge_lets_go_of_it() {
-    let groups = Groups::new(None);
+    let groups = groups(None);
     let (sender, mut begun) = mpsc::unbounded_channel();
     for left in [true, false, true, true, false] {
         groups.begin(Party::Process(1), 1, Box::new(Waits(left, sender.clone())));
@@ -155,7 +159,7 @@ async fn who_left_before_its_turn_does_not_begin_and_a_purge_lets_go_of_it() {
 #[tokio::test]
 async fn who_keeps_a_thread_busy_goes_on_among_the_crowd_and_comes_back_later() {
     let crowd = Crowd::start().unwrap();
-    let groups = Groups::new(crowd.handle().cloned());
+    let groups = groups(crowd.handle().cloned());
     let (sender, told) = oneshot::channel();
     let busy = async move {
         let is_there = || std::thread::current().name() == Some("crowd");
@@ -172,4 +176,32 @@ async fn who_keeps_a_thread_busy_goes_on_among_the_crowd_and_comes_back_later() 
     groups.begin(Party::Process(1), 1, job(busy));
     soon(told).await.unwrap();
     soon(groups.ended()).await;
+}
+
+#[tokio::test]
+async fn all_are_polled_when_the_drain_begins_and_when_it_is_forced() {
+    let (drainer, drain) = drain::channel();
+    let groups = Groups::new(None, &drain);
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    for number in 0..100 {
+        let (sender, drain) = (sender.clone(), drain.clone());
+        let looks = std::future::poll_fn(move |_| {
+            sender.send((number, drain.has_begun(), drain.is_forced())).unwrap();
+            std::task::Poll::<()>::Pending
+        });
+        groups.begin(Party::Process(number % 7), number.into(), job(looks));
+    }
+    let mut all_see = async |begun, forced| {
+        let mut seeing = std::collections::BTreeSet::new();
+        while seeing.len() < 100 {
+            let (number, has_begun, is_forced) = soon(seen.recv()).await.unwrap();
+            assert_eq!((has_begun, is_forced), (begun, forced), "{number}");
+            seeing.insert(number);
+        }
+    };
+    all_see(false, false).await;
+    drainer.begin();
+    all_see(true, false).await;
+    drainer.force();
+    all_see(true, true).await;
 }
