@@ -38,18 +38,25 @@ const LINES_EACH: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Receipts<S> {
     inner: S,
+    counter: Arc<Counter>,
+}
+
+/// Where flushes are taken.
+#[derive(Debug)]
+struct Counter {
     desk: Desk,
     room: Room,
     bounds: Bounds,
-    log: Arc<Seldom>,
+    log: Seldom,
 }
 
 impl<S> Receipts<S> {
     /// Takes receipts, and gives everything else to `inner`.
     #[must_use]
     pub fn beside(inner: S, desk: Desk) -> Self {
-        let log = Arc::new(Seldom::several(LINES, LINES_EACH));
-        Self { inner, desk, room: Room::new(UNFINISHED), bounds: Bounds::default(), log }
+        let log = Seldom::several(LINES, LINES_EACH);
+        let counter = Counter { desk, room: Room::new(UNFINISHED), bounds: Bounds::default(), log };
+        Self { inner, counter: Arc::new(counter) }
     }
 }
 
@@ -111,10 +118,9 @@ where
                 |response| response.map(|response| response.map(Either::Left));
             return self.inner.call(request).map(wrap).left_future();
         }
-        let here = (self.desk.clone(), self.room.clone(), self.bounds, self.log.clone());
+        let counter = self.counter.clone();
         let taken = async move {
-            let (desk, room, bounds, log) = here;
-            let response = match take(request, &desk, &room, (bounds, &log)).await {
+            let response = match take(request, &counter).await {
                 Ok(()) => Reply::taken(),
                 Err((refused, status)) => {
                     refused.count();
@@ -129,16 +135,12 @@ where
 
 type Refusal = (Refused, Status);
 
-async fn take<B>(
-    request: Request<B>,
-    desk: &Desk,
-    room: &Room,
-    (bounds, log): (Bounds, &Seldom),
-) -> Result<(), Refusal>
+async fn take<B>(request: Request<B>, counter: &Counter) -> Result<(), Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
+    let Counter { desk, room, bounds, log } = counter;
     let Some(session) = request.extensions().get::<Session>().cloned() else {
         let fault = Status::internal("the connection has no session: this is a fault of the server");
         return Err((Refused::Session, fault));
@@ -148,7 +150,7 @@ where
     let read = read(request.into_body(), session.caller().account(), room, bounds.message_bytes);
     let message = tokio::time::timeout(DEADLINE, read).await.map_err(late)??;
     if let Some(proxy) = proxy {
-        let seen = Observation::decode(&message, bounds).map_err(|error| {
+        let seen = Observation::decode(&message, *bounds).map_err(|error| {
             if let Some(suppressed) = log.event(Instant::now()) {
                 tracing::info!(caller = %session.caller().origin, %error, suppressed, "statistics refused");
             }

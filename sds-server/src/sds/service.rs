@@ -48,8 +48,11 @@ pub struct Shared {
 /// `envoy.service.discovery.v3.AggregatedDiscoveryService`. Takes HTTP/2 requests that carry a [`Session`] as an
 /// extension, from hyper. Cheap to clone.
 #[derive(Clone)]
-pub struct SdsService {
-    env: Environment,
+pub struct SdsService(Arc<Parts>);
+
+/// Of all clones: each request has one.
+struct Parts {
+    env: Arc<Environment>,
     streams: StreamRegistry,
     tokens: Option<Node>,
     /// Nonces of another run of the server are not taken for ours. XD-04.
@@ -63,17 +66,19 @@ impl SdsService {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let salt = started.as_secs() << 32 | u64::from(started.subsec_nanos());
         let Limits { unfinished_bytes, name_bytes, .. } = shared.limits;
-        let env = Environment {
+        let env = Arc::new(Environment {
             clock: shared.clock,
             limits: shared.limits,
             metrics: Metrics::new(),
             room: Room::new(unfinished_bytes),
             names: Room::new(name_bytes),
-            log: Arc::new(Seldom::several(LINES, LINES_EACH)),
-        };
-        Self { env, streams: shared.streams, tokens: shared.tokens, salt }
+            log: Seldom::several(LINES, LINES_EACH),
+        });
+        Self(Arc::new(Parts { env, streams: shared.streams, tokens: shared.tokens, salt }))
     }
+}
 
+impl Parts {
     fn answer<B>(&self, request: Request<B>) -> Response<Frames<B>> {
         self.open(request).unwrap_or_else(|(reason, response)| {
             self.env.metrics.record(Event::Refused(reason));
@@ -204,21 +209,22 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Some(form) = fetch_of(&request) else {
-            return ready(Ok(self.answer(request).map(Either::Left))).left_future();
+            return ready(Ok(self.0.answer(request).map(Either::Left))).left_future();
         };
-        match self.room_for(&request) {
+        let parts = &*self.0;
+        match parts.room_for(&request) {
             Ok((session, place)) => {
                 let around = Around {
-                    limits: self.env.limits,
-                    proxies: self.streams.proxies().clone(),
-                    tokens: self.tokens.clone(),
-                    now: self.env.clock.now(),
+                    limits: parts.env.limits,
+                    proxies: parts.streams.proxies().clone(),
+                    tokens: parts.tokens.clone(),
+                    now: parts.env.clock.now(),
                 };
                 let answer = fetch::answer(form, request.into_body(), session, place, around);
                 answer.map(|response| Ok(response.map(Either::Right))).boxed().right_future()
             }
             Err((reason, response)) => {
-                self.env.metrics.record(Event::Refused(reason));
+                parts.env.metrics.record(Event::Refused(reason));
                 ready(Ok(response.map(|()| Either::Right(Whole::default())))).left_future()
             }
         }

@@ -49,11 +49,10 @@ struct Live<B> {
     unsaid: bool,
     stream: Arc<LiveStream>,
     protocol: Protocol,
-    env: Environment,
+    env: Arc<Environment>,
 }
 
-/// What every stream is given.
-#[derive(Clone)]
+/// What all streams share.
 pub(super) struct Environment {
     pub(super) clock: Clock,
     pub(super) limits: Limits,
@@ -62,7 +61,7 @@ pub(super) struct Environment {
     /// For names, of all streams.
     pub(super) names: Room,
     /// Bounds what is logged of clients.
-    pub(super) log: Arc<Seldom>,
+    pub(super) log: Seldom,
 }
 
 impl<B> Default for Frames<B> {
@@ -72,7 +71,7 @@ impl<B> Default for Frames<B> {
 }
 
 impl<B> Frames<B> {
-    pub(super) fn open(requests: B, session: &Session, stream: Arc<LiveStream>, env: Environment) -> Self {
+    pub(super) fn open(requests: B, session: &Session, stream: Arc<LiveStream>, env: Arc<Environment>) -> Self {
         let protocol = stream.engine().protocol();
         env.metrics.record(Event::Opened(protocol));
         Self(Some(Box::new(Live {

@@ -2,6 +2,7 @@
 //! Workload Endpoint §7, Broker Endpoint §7.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -43,7 +44,7 @@ type Served = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// Reflection (both of its versions) and health. Cheap to clone.
 #[derive(Clone)]
-pub struct Neighbours([(&'static str, Served); 3]);
+pub struct Neighbours(Arc<[(&'static str, Served); 3]>);
 
 /// Tells whether the services serve; a task of its own.
 pub struct Health(HealthReporter, &'static [&'static str]);
@@ -67,7 +68,7 @@ impl Neighbours {
             ("/grpc.reflection.v1alpha.ServerReflection/", Served::new(builder().build_v1alpha()?)),
             ("/grpc.health.v1.Health/", Served::new(health)),
         ];
-        Ok((Self(neighbours), health_of))
+        Ok((Self(Arc::new(neighbours)), health_of))
     }
 
     /// The one that `uri` is of.

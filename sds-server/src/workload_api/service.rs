@@ -53,10 +53,9 @@ pub struct Shared {
 pub struct WorkloadApi<S> {
     inner: S,
     neighbours: Neighbours,
-    env: Environment,
+    env: Arc<Environment>,
 }
 
-#[derive(Clone)]
 struct Environment {
     shared: Arc<Shared>,
     gate: Gate,
@@ -67,7 +66,7 @@ impl<S> WorkloadApi<S> {
     #[must_use]
     pub fn beside(inner: S, shared: Shared, neighbours: Neighbours) -> Self {
         let gate = Gate::new(WORKLOAD, shared.config.streams);
-        let env = Environment { shared: Arc::new(shared), gate };
+        let env = Arc::new(Environment { shared: Arc::new(shared), gate });
         Self { inner, neighbours, env }
     }
 }

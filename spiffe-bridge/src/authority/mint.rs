@@ -92,11 +92,11 @@ fn mint(shared: &Shared, request: &TokenRequest) -> Result<(IssuedToken, Event<P
     let expires = issued + lifetime;
     // 128 random bits and more: no two tokens of a trust domain have one name. WIT-SVID §3.3.
     let token_id: Arc<str> = BASE64URL_NOPAD.encode(random_serial()?.octets()).into();
-    let (header, claims, said) = match content {
+    let (claims, said) = match content {
         TokenContent::Jwt { audience } => {
             check_audience(audience, config.jwt_audiences)?;
             let content = jwt_svid::Content { spiffe_id, audience, issued, expires, token_id: &token_id };
-            (jwt_svid::header(signer.algorithm, &signer.kid), content.claims(), audience.clone())
+            (content.claims(), audience.clone())
         }
         TokenContent::Wit { public_key } => {
             if shared.is_own(public_key) {
@@ -107,10 +107,10 @@ fn mint(shared: &Shared, request: &TokenRequest) -> Result<(IssuedToken, Event<P
             let begins = whole(issued - config.backdate);
             let key = (&material, algorithm);
             let content = wit_svid::Content { spiffe_id, key, issued, begins, expires, token_id: &token_id };
-            (wit_svid::header(signer.algorithm, &signer.kid), content.claims(), Vec::new())
+            (content.claims(), Vec::new())
         }
     };
-    let mut text = Zeroizing::new(signing_input(&header, &claims));
+    let mut text = Zeroizing::new(signing_input(&signer.header, &claims));
     let signature = shared.keys.sign(&signer.key, signer.scheme, text.as_bytes())?;
     finish(&mut text, &signature);
     let kid = signer.kid.clone();

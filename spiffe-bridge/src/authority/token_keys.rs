@@ -14,7 +14,7 @@ use super::token::TokenKind;
 use super::{CompleteError, Config, OpenError, StateError, init};
 use crate::audit::{self, Event};
 use crate::identity::{Revision, TokenKey};
-use crate::jose::{Algorithm, jwk};
+use crate::jose::{Algorithm, jwk, jwt_svid, wit_svid};
 use crate::keys::{KeyId, KeyManager, PublicKey, SignatureScheme};
 use crate::store::{Compare, Store, Transaction, Write};
 use crate::x509::random_serial;
@@ -25,6 +25,8 @@ pub(super) struct TokenSigner {
     pub(super) kid: Arc<str>,
     pub(super) algorithm: Algorithm,
     pub(super) scheme: SignatureScheme,
+    /// Of every token of its kind, JSON.
+    pub(super) header: Vec<u8>,
     pub(super) public: PublicKey,
     /// Everything that verifies tokens of its kind, its own key included.
     pub(super) verifying: Vec<TokenKey>,
@@ -172,5 +174,9 @@ pub(super) fn open(
         }
     }
     let (key, kid, algorithm, scheme, public) = signs.ok_or_else(unknown)?;
-    Ok(Some(TokenSigner { key, kid, algorithm, scheme, public, verifying, revision }))
+    let header = match kind {
+        TokenKind::Jwt => jwt_svid::header(algorithm, &kid),
+        TokenKind::Wit => wit_svid::header(algorithm, &kid),
+    };
+    Ok(Some(TokenSigner { key, kid, algorithm, scheme, header, public, verifying, revision }))
 }
