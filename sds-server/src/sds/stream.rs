@@ -71,7 +71,12 @@ impl<B> Default for Frames<B> {
 }
 
 impl<B> Frames<B> {
-    pub(super) fn open(requests: B, session: &Session, stream: Arc<LiveStream>, env: Arc<Environment>) -> Self {
+    pub(super) fn open(
+        requests: B,
+        session: &Session,
+        stream: Arc<LiveStream>,
+        env: Arc<Environment>,
+    ) -> Self {
         let protocol = stream.engine().protocol();
         env.metrics.record(Event::Opened(protocol));
         Self(Some(Box::new(Live {

@@ -2,8 +2,8 @@
 //! Workload Endpoint §7, Broker Endpoint §7.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response, Uri};
