@@ -135,6 +135,9 @@ mod tests {
     /// What a kubelet 1.35.4 has listed at `/pods`, of containerd 1.6.20, without an API server: `kube-check` writes it
     /// to the file that `KUBE_CHECK_LIST` names.
     const OF_KUBELET: &str = include_str!("pods/kubelet-1.35.4.json");
+    /// What a kube-apiserver 1.35.4 has listed of that kubelet's pods, one of its directory among them: to the file that
+    /// `KUBE_CHECK_API_LIST` names.
+    const OF_API_SERVER: &str = include_str!("pods/kube-apiserver-1.35.4.json");
 
     fn of(uid: &str, container: &str) -> Option<Vec<String>> {
         in_list(LIST, uid, container)
@@ -163,21 +166,61 @@ mod tests {
         assert!(of("u1", "c2").unwrap().contains(&"k8s:container-name:init".to_owned()));
     }
 
+    /// `container` of the pod with `uid` in `list` has `own` and what all have that `kube-check` made.
+    fn check_real(list: &str, uid: &str, container: &str, own: &[&str]) {
+        let found = in_list(list, uid, container).unwrap();
+        let common = ["k8s:container-image:countersign.invalid/pod:1", "k8s:node-name:n1", "k8s:ns:shop"];
+        for selector in own.iter().chain(&common) {
+            assert!(found.iter().any(|found| found == selector), "{selector} of {found:#?}");
+        }
+        // The image's id.
+        assert_eq!(found.len(), own.len() + common.len() + 1, "{found:#?}");
+    }
+
     #[test]
     fn a_list_that_a_kubelet_wrote_is_read() {
-        let pod = "7118e2f2f4708202a7f4cf1cbf62ff2f";
-        let container = "3445fbd6e5e5cd0abd363e23359a10498e34e5806cffb2b22181bd35209c8d52";
-        let expected = [
-            "k8s:container-image:countersign.invalid/pod:1",
-            "k8s:container-image:sha256:3b786ecbc4a5cae1dfab9078fff07328d0e6b5f1a3a270d5b46489303103696f",
-            "k8s:container-name:proxy",
-            "k8s:node-name:n1",
-            "k8s:ns:shop",
-            "k8s:pod-label:app:web",
-            "k8s:pod-name:web-n1",
-            "k8s:pod-uid:7118e2f2f4708202a7f4cf1cbf62ff2f",
-        ];
-        assert_eq!(in_list(OF_KUBELET, pod, container).unwrap(), expected);
+        check_real(
+            OF_KUBELET,
+            "7118e2f2f4708202a7f4cf1cbf62ff2f",
+            "3445fbd6e5e5cd0abd363e23359a10498e34e5806cffb2b22181bd35209c8d52",
+            &[
+                "k8s:container-name:proxy",
+                "k8s:pod-label:app:web",
+                "k8s:pod-name:web-n1",
+                "k8s:pod-uid:7118e2f2f4708202a7f4cf1cbf62ff2f",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_list_that_an_api_server_wrote_is_read() {
+        check_real(
+            OF_API_SERVER,
+            "46985564-0a33-4581-88b7-315a611dcdc3",
+            "d8d7f3fa42fcd091c942ca68d7130d437bd0aabfe1d9c86795537b8ec1e49ce1",
+            &[
+                "k8s:container-name:proxy",
+                "k8s:pod-label:app:web",
+                "k8s:pod-name:web",
+                "k8s:pod-uid:46985564-0a33-4581-88b7-315a611dcdc3",
+                "k8s:sa:web",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_static_pod_on_an_api_servers_list_is_known_by_its_hash() {
+        check_real(
+            OF_API_SERVER,
+            "5e0a941291aedd832630305a2d60ceac",
+            "ec6628c924595024f17ad2757d07454a2880b84ee8d2fe41b4f875f81fb7ca79",
+            &[
+                "k8s:container-name:main",
+                "k8s:pod-label:app:local",
+                "k8s:pod-name:local-n1",
+                "k8s:pod-uid:c99b3f21-e5e8-41b6-a47b-822c790c5baa",
+            ],
+        );
     }
 
     #[test]
