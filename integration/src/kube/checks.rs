@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::driver::Driver;
 use super::node::Node;
 use super::pod_program;
 use crate::scratch::Scratch;
@@ -39,13 +40,13 @@ impl Origin {
     }
 }
 
-/// Whether all holds of pods of `origins`. Runs inside the namespaces.
+/// Whether all holds of pods of `origins`, with cgroups by `driver`. Runs inside.
 ///
 /// # Errors
 /// Something does not start.
-pub(super) async fn run(origins: &[Origin]) -> Result<bool> {
+pub(super) async fn run(driver: Driver, origins: &[Origin]) -> Result<bool> {
     let scratch = Scratch::new()?;
-    let mut node = Node::start(&scratch, &pod_program()?).await?;
+    let mut node = Node::start(&scratch, &pod_program()?, driver).await?;
     println!("containerd: {}", node.ctr(&["version"])?.split_whitespace().collect::<Vec<_>>().join(" "));
     let mut held = true;
     for origin in origins {

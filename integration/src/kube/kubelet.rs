@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
+use super::driver::Driver;
 use super::node::{ADDRESS, API, NAME};
 use crate::tools::kubernetes::Part;
 
@@ -32,9 +33,14 @@ pub(super) enum Master {
 ///
 /// # Errors
 /// It is not built, or its configuration cannot be written.
-pub(super) fn command(dir: &Path, serving: Option<&[PathBuf; 2]>, master: &Master) -> Result<Command> {
+pub(super) fn command(
+    dir: &Path,
+    serving: Option<&[PathBuf; 2]>,
+    master: &Master,
+    driver: Driver,
+) -> Result<Command> {
     let at = |leaf: &str| dir.join(leaf).display().to_string();
-    let mut fields = object(config(at))?;
+    let mut fields = object(config(at, driver))?;
     if let Some([cert, key]) = serving {
         fields.extend(object(json!({ "tlsCertFile": cert, "tlsPrivateKeyFile": key }))?);
     }
@@ -70,11 +76,11 @@ pub(super) fn kubeconfig(ca: &Path, [cert, key]: &[PathBuf; 2]) -> Value {
     })
 }
 
-fn config(at: impl Fn(&str) -> String) -> Value {
+fn config(at: impl Fn(&str) -> String, driver: Driver) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "address": "127.0.0.1", "healthzPort": 0, "readOnlyPort": 0,
-        "cgroupDriver": "cgroupfs", "failCgroupV1": false, "failSwapOn": false,
+        "cgroupDriver": driver.name(), "failCgroupV1": false, "failSwapOn": false,
         "containerRuntimeEndpoint": format!("unix://{}", at("containerd.sock")),
         "staticPodPath": at("manifests"), "fileCheckFrequency": "1s",
         "podLogsDir": at("logs"), "volumePluginDir": at("plugins"),

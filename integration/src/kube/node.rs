@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::driver::Driver;
 use super::image;
 use super::kubelet::{self, Master, Serving};
 use super::pods::IMAGE;
@@ -36,6 +37,7 @@ pub(super) struct Node {
     /// Certificate and key of a user who may all, once there is somebody to tell users apart.
     pub(super) admin: [PathBuf; 2],
     master: Master,
+    pub(super) driver: Driver,
     /// The id of [`IMAGE`], which is the hash of its configuration.
     pub(super) image_id: String,
     _containerd: Process,
@@ -47,16 +49,23 @@ impl Node {
     ///
     /// # Errors
     /// Something does not start.
-    pub(super) async fn start(scratch: &Scratch, pod: &Path) -> Result<Self> {
+    pub(super) async fn start(scratch: &Scratch, pod: &Path, driver: Driver) -> Result<Self> {
         let dir = scratch.dir("node", None)?;
         // Sockets of containerd's shims and for plugins of kubelet, links to logs: their places are not to be configured.
+        let bind = |from: &Path, to: &Path| run(Command::new("mount").arg("--bind").arg(from).arg(to));
+        let systemd = (driver == Driver::Systemd).then(|| Path::new("/run/systemd"));
+        let aside = scratch.dir("systemd", None)?;
+        systemd.map(|own| bind(own, &aside)).transpose()?;
         for at in ["/run", "/var/log", "/var/lib"] {
             run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", at]))?;
         }
+        // Kubelet and runc ask systemd there.
+        systemd.map(fs::create_dir_all).transpose()?;
+        systemd.map(|own| bind(&aside, own)).transpose()?;
         run(Tool::Ip.command()?.args(["link", "set", "lo", "up"]))?;
         run(Tool::Ip.command()?.args(["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"]))?;
         fs::write(dir.join("hosts"), format!("127.0.0.1 localhost {API}\n"))?;
-        run(Command::new("mount").arg("--bind").arg(dir.join("hosts")).arg("/etc/hosts"))?;
+        bind(&dir.join("hosts"), Path::new("/etc/hosts"))?;
         let ca = Ca::new("the cluster's", None)?;
         fs::write(dir.join("ca.crt"), ca.pem())?;
         // Without an API server nobody can tell tokens apart: kubelet takes all as nobody's, and nobody may ask all.
@@ -66,10 +75,20 @@ impl Node {
             fs::create_dir_all(dir.join(place))?;
         }
         let runtime = Runtime::unpacked()?;
-        let containerd = containerd(&runtime, &dir)?;
+        let containerd = containerd(&runtime, &dir, driver)?;
         let (archive, image_id) = image::make(&scratch.dir("image", None)?, IMAGE, pod)?;
         let master = Master::Directory;
-        let node = Self { dir, runtime, ca, admin, master, image_id, _containerd: containerd, kubelet: None };
+        let node = Self {
+            dir,
+            runtime,
+            ca,
+            admin,
+            master,
+            driver,
+            image_id,
+            _containerd: containerd,
+            kubelet: None,
+        };
         poll::holds("containerd answers", PATIENCE, async || node.ctr(&["version"]).is_ok()).await?;
         node.ctr(&["images", "import", &archive.display().to_string()])?;
         Ok(node)
@@ -83,7 +102,7 @@ impl Node {
         self.stop_kubelet();
         let own = ca::write(&self.ca.issue_at(Ipv4Addr::LOCALHOST.into())?, &self.dir, "kubelet")?;
         let serving = (serving == Serving::Signed).then_some(&own);
-        let command = kubelet::command(&self.dir, serving, &self.master)?;
+        let command = kubelet::command(&self.dir, serving, &self.master, self.driver)?;
         let mut kubelet = Process::spawn("kubelet", command, None, &self.dir.join("kubelet.log"))?;
         let answers = async || match kubelet.alive() {
             Err(ended) => Some(Err(ended)),
@@ -160,16 +179,17 @@ impl Node {
 
     /// All that `container` of the pods called `pod` has said, of its restarts too.
     pub(super) fn said(&self, pod: &str, container: &str) -> String {
+        self.logs(pod, container).iter().map(|log| lines(log)).collect()
+    }
+
+    /// The logs of `container` of the pods called `pod`, one for each of its starts. Kubelet deletes the old ones.
+    pub(super) fn logs(&self, pod: &str, container: &str) -> Vec<PathBuf> {
         let start = format!("shop_{pod}_");
         let pods = entries(&self.dir.join("logs"));
         let ours = pods
             .iter()
             .filter(|dir| dir.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&start)));
-        let files = ours.flat_map(|dir| entries(&dir.join(container)));
-        // `2026-01-01T… stdout F has …`
-        let texts = files.filter_map(|file| fs::read_to_string(file).ok()).collect::<Vec<_>>().concat();
-        let lines = texts.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
-        lines.flat_map(|line| [line, "\n"]).collect()
+        ours.flat_map(|dir| entries(&dir.join(container))).collect()
     }
 
     /// Where kubelet has the volumes of the pod with `uid`.
@@ -198,21 +218,31 @@ impl Node {
     }
 }
 
-fn containerd(runtime: &Runtime, dir: &Path) -> Result<Process> {
+fn containerd(runtime: &Runtime, dir: &Path, driver: Driver) -> Result<Process> {
     let at = |leaf: &str| dir.join(leaf).display().to_string();
     let config = format!(
         "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
          [grpc]\naddress = \"{}\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{IMAGE}\"\ndisable_tcp_service = true\n\
-         restrict_oom_score_adj = true\n",
+         restrict_oom_score_adj = true\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = {}\n",
         at("containerd/root"),
         at("containerd/state"),
         at("containerd.sock"),
+        driver == Driver::Systemd,
     );
     fs::write(dir.join("containerd.toml"), config)?;
     let mut command = runtime.command("containerd")?;
     command.args(["--config", &at("containerd.toml")]);
     Process::spawn("containerd", command, None, &dir.join("containerd.log"))
+}
+
+/// What a container wrote: `2026-01-01T… stdout F has …`
+pub(super) fn lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// What lies in a directory, by name.

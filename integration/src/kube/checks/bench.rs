@@ -1,6 +1,6 @@
 //! What all checks do: a server that asks for pods somewhere, containers that say what they have, and a verdict of each claim.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{env, fs};
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{CONTAINERS, PATIENCE, has};
-use crate::kube::node::Node;
+use crate::kube::node::{Node, lines};
 use crate::kube::pods::{self, Running};
 use crate::poll;
 use crate::scratch::Scratch;
@@ -70,6 +70,32 @@ impl Bench<'_> {
         line.with_context(|| format!("{}\n{}", self.node.said(pod, container), self.server.log()))
     }
 
+    /// Kills the first process of `running`, which is `container`, for kubelet to start it again: the logs of its starts until now.
+    pub(super) fn kill(&self, pod: &str, container: &str, running: &Running) -> Result<Vec<PathBuf>> {
+        let logs = self.node.logs(pod, container);
+        let pid = i32::try_from(self.node.pid(&running.id)?).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.context("pid")?, rustix::process::Signal::KILL)?;
+        Ok(logs)
+    }
+
+    /// What `container` says of `wanted` once it has started again, after the starts of which `before` are the logs.
+    pub(super) async fn told_anew(
+        &self,
+        pod: &str,
+        container: &str,
+        wanted: &str,
+        before: &[PathBuf],
+    ) -> Result<String> {
+        let probe = async || {
+            let logs = self.node.logs(pod, container);
+            let said: String =
+                logs.iter().filter(|log| !before.contains(log)).map(|log| lines(log)).collect();
+            said.lines().find(|line| line.starts_with(wanted)).map(str::to_owned)
+        };
+        let what = format!("{container} of {pod}, started again, says {wanted:?}");
+        poll::until(&what, 2 * PATIENCE, probe).await.with_context(|| self.server.log())
+    }
+
     /// How often `container` has said that it has nothing.
     pub(super) fn lost(&self, pod: &str, container: &str) -> usize {
         self.node.said(pod, container).lines().filter(|line| line.starts_with("lacks")).count()
@@ -83,6 +109,9 @@ impl Bench<'_> {
             let told = said.lines().filter(|line| line.starts_with("has ") || line.starts_with("lacks"));
             let told = told.count();
             self.say(&format!("{container}, at its first call: {line}"), told == 1);
+            if told != 1 {
+                println!("{said}");
+            }
         }
         Ok(())
     }
@@ -126,12 +155,6 @@ impl Bench<'_> {
             !self.status().contains("the attestor k8s fails")
         })
         .await
-    }
-
-    /// Kills a container's first process.
-    pub(super) fn kill(&self, container: &Running) -> Result<()> {
-        let pid = i32::try_from(self.node.pid(&container.id)?).ok().and_then(rustix::process::Pid::from_raw);
-        Ok(rustix::process::kill_process(pid.context("pid")?, rustix::process::Signal::KILL)?)
     }
 
     /// Nothing is left of a pod that was removed but now: `pid` was one of its processes.

@@ -18,7 +18,8 @@ use crate::scratch::Scratch;
 pub(super) async fn check(node: &mut Node, scratch: &Scratch) -> Result<bool> {
     node.kubelet(Serving::Signed).await?;
     println!(
-        "kubelet answers at {URL}; cgroups by the driver cgroupfs, no API server, pods from a directory"
+        "kubelet answers at {URL}; cgroups by the driver {}, no API server, pods from a directory",
+        node.driver.name()
     );
     let server = bench::server(node, scratch, "server", URL, &node.token()).await?;
     for app in ["web", "api"] {
@@ -66,15 +67,16 @@ impl Bench<'_> {
 
     async fn qualities(&mut self) -> Result<()> {
         println!("the three places where kubelet has its pods:");
-        for (name, quality, at) in [
-            ("web", Quality::BestEffort, "/kubepods/besteffort/pod"),
-            ("burstable", Quality::Burstable, "/kubepods/burstable/pod"),
-            ("guaranteed", Quality::Guaranteed, "/kubepods/pod"),
+        for (name, quality) in [
+            ("web", Quality::BestEffort),
+            ("burstable", Quality::Burstable),
+            ("guaranteed", Quality::Guaranteed),
         ] {
             self.place(name, "web", quality)?;
             let main = self.running(&named(name), "main").await?;
             let stands = fs::read_to_string(format!("/proc/{}/cgroup", self.node.pid(&main.id)?))?;
-            let path = format!("{at}{}/{}", main.pod, main.id);
+            let driver = self.node.driver;
+            let path = format!("/{}/{}", driver.pod(quality, &main.pod), driver.container(&main.id));
             self.told(&named(name), "main", &has("web", "main")).await?;
             self.say(&format!("{quality:?}: {path}"), stands.lines().any(|line| line.ends_with(&path)));
         }
@@ -93,11 +95,10 @@ impl Bench<'_> {
     async fn restarted(&mut self) -> Result<()> {
         println!("main is killed, and kubelet starts it again:");
         let web = named("web");
-        let before = self.running(&web, "main").await?;
-        self.kill(&before)?;
-        let line = self.told_times(&web, "main", &has("web", "main"), 2).await?;
-        let after = self.running(&web, "main").await?;
-        self.say(&format!("another container says: {line}"), before.id != after.id);
+        let main = self.running(&web, "main").await?;
+        let before = self.kill(&web, "main", &main)?;
+        let line = self.told_anew(&web, "main", &has("web", "main"), &before).await?;
+        self.say(&format!("another container says: {line}"), true);
         Ok(())
     }
 

@@ -12,22 +12,24 @@ use super::directory::named;
 use super::{PATIENCE, WHILE};
 use crate::kube::leftovers::GIVEN;
 use crate::kube::pod_program;
-use crate::kube::pods::USER;
+use crate::kube::pods::{Quality, USER};
 use crate::poll;
 use crate::process::Process;
 
 pub(super) async fn check(bench: &mut Bench<'_>) -> Result<()> {
     println!("processes of uid {USER} outside of the pod:");
     let main = bench.running(&named("web"), "main").await?;
-    let pod = format!("kubepods/besteffort/pod{}", main.pod);
+    let driver = bench.node.driver;
+    let pod = driver.pod(Quality::BestEffort, &main.pod);
+    let name = driver.container(&main.id);
     // A pod that kubelet does not know would not do: it kills whoever is in such a one's cgroup.
-    let other = format!("kubepods/burstable/pod{}", bench.running(&named("burstable"), "main").await?.pod);
-    let unknown = "f".repeat(64);
+    let other = driver.pod(Quality::Burstable, &bench.running(&named("burstable"), "main").await?.pod);
+    let unknown = driver.container(&"f".repeat(64));
     for (what, at, given) in [
         ("in no container's cgroup", GIVEN.to_owned(), true),
         (
             "in one of main's name, below a cgroup that was given to that user",
-            format!("{GIVEN}/{pod}/{}", main.id),
+            format!("{GIVEN}/{pod}/{name}"),
             true,
         ),
         (
@@ -35,7 +37,7 @@ pub(super) async fn check(bench: &mut Bench<'_>) -> Result<()> {
             format!("{pod}/{unknown}"),
             false,
         ),
-        ("in one of main's name, in another pod's", format!("{other}/{}", main.id), false),
+        ("in one of main's name, in another pod's", format!("{other}/{name}"), false),
     ] {
         let at = Cgroup::make(&at, given)?;
         let process = at.start(bench)?;

@@ -57,15 +57,13 @@ async fn labelled(joined: &mut Joined<'_>) -> Result<()> {
 /// Kubelet lists a container as the API server has it, and judges tokens by what it remembers, for a while.
 async fn outage(joined: &mut Joined<'_>) -> Result<()> {
     println!("the API server is gone, kubelet starts main again, and the API server is back:");
-    let (side, lost) = (joined.bench.lost(POD, "side"), joined.bench.lost(POD, "main"));
+    let side = joined.bench.lost(POD, "side");
     let main = joined.bench.running(POD, "main").await?;
     let known = has("web", "main");
-    let times = joined.bench.node.said(POD, "main").lines().filter(|l| l.starts_with(&known)).count();
     joined.cluster.stop();
     let began = Instant::now();
-    joined.bench.kill(&main)?;
-    let bench = &joined.bench;
-    poll::holds("the new main has nothing", PATIENCE, async || bench.lost(POD, "main") > lost).await?;
+    let before = joined.bench.kill(POD, "main", &main)?;
+    joined.bench.told_anew(POD, "main", "lacks", &before).await?;
     joined
         .bench
         .say("main that began meanwhile has nothing: kubelet has its status from the API server", true);
@@ -73,7 +71,7 @@ async fn outage(joined: &mut Joined<'_>) -> Result<()> {
     let after = began.elapsed().as_secs_f32();
     joined.bench.say(&format!("so it is {after:.0} s after the API server went"), true);
     joined.cluster.serve().await?;
-    let line = joined.bench.told_times(POD, "main", &known, times + 1).await?;
+    let line = joined.bench.told_anew(POD, "main", &known, &before).await?;
     joined.bench.say(&format!("the API server is back: {line}"), true);
     let held = joined.bench.lost(POD, "side") == side;
     joined.bench.say("side, which was known, has lost nothing all the while", held);
