@@ -49,28 +49,24 @@ impl Machine {
     /// # Errors
     /// The machine's first program cannot be written.
     pub(super) fn command(self, scratch: &Path, arguments: &[&str]) -> Result<Command> {
+        // Around a machine in user mode too: it does not take all of its processes with it.
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "--pid", "--mount-proc", "--net"]);
+        command.args(["--fork", "--kill-child"]);
         let program = env::current_exe()?;
-        let Self::Own(driver) = self else {
-            let mut command = Command::new("unshare");
-            command.args(["--mount", "--propagation", "private", "--pid", "--mount-proc", "--net"]);
-            command.args(["--fork", "--kill-child"]).arg(program).arg(INSIDE).args(arguments);
-            command.env("TMPDIR", scratch);
-            return Ok(command);
-        };
-        let check = check(scratch, &format!("{} {INSIDE} {}", program.display(), arguments.join(" ")))?;
-        let init = script(scratch, "init.sh", INIT)?;
-        let mut command = Command::new("linux.uml");
-        command.args([
-            "mem=4G",
-            "rootfstype=hostfs",
-            "rootflags=/",
-            "rw",
-            "quiet",
-            "con=null",
-            "con0=null,fd:1",
-        ]);
-        command.arg(format!("init={}", init.display())).arg(format!("CHECK={}", check.display()));
-        command.arg(format!("DRIVER={}", driver.name())).arg(format!("PATH={}", variable("PATH")?));
+        match self {
+            Self::This => {
+                command.arg(program).arg(INSIDE).args(arguments).env("TMPDIR", scratch);
+            }
+            Self::Own(driver) => {
+                let line = format!("{} {INSIDE} {}", program.display(), arguments.join(" "));
+                let (check, init) = (check(scratch, &line)?, script(scratch, "init.sh", INIT)?);
+                command.args(["linux.uml", "mem=4G", "rootfstype=hostfs", "rootflags=/", "rw", "quiet"]);
+                command.args(["con=null", "con0=null,fd:1"]);
+                command.arg(format!("init={}", init.display())).arg(format!("CHECK={}", check.display()));
+                command.arg(format!("DRIVER={}", driver.name())).arg(format!("PATH={}", variable("PATH")?));
+            }
+        }
         Ok(command)
     }
 

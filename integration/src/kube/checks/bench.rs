@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{CONTAINERS, PATIENCE, has};
+use crate::kube::driver::Driver;
 use crate::kube::node::{Node, lines};
 use crate::kube::pods::{self, Running};
 use crate::poll;
@@ -29,8 +30,11 @@ pub(super) async fn server(
     url: &str,
     token: &Path,
 ) -> Result<Server> {
+    // Kubelet lists no container of a pod before it has started the last, and on the one slow processor of the machine in
+    // user mode systemd takes its time for each.
+    let deadline = if node.driver == Driver::Systemd { "10s" } else { "2s" };
     let more = format!(
-        "attestors:\n  kubernetes:\n    url: {url}\n    token_file: {}\n    ca_file: {}\n    refresh: 1s\n",
+        "attestors:\n  deadline: {deadline}\n  kubernetes:\n    url: {url}\n    token_file: {}\n    ca_file: {}\n    refresh: 1s\n",
         token.display(),
         node.ca_file().display(),
     );
