@@ -6,8 +6,10 @@
 //! leftovers  what namespaces do not take away with them: cgroups, and what kubelet sets in the kernel
 //! image      one image, for all containers, made by hand: none is pulled
 //! node       containerd and kubelet, with a directory of pods
+//! containerd how containerd is configured
 //! kubelet    how kubelet is configured
 //! cluster    etcd and an API server, which kubelet may join
+//! logs       what containers said
 //! accounts   namespaces, service accounts and their rights
 //! pods       their manifests
 //! checks     what is shown
@@ -19,10 +21,12 @@
 mod accounts;
 mod checks;
 mod cluster;
+mod containerd;
 mod driver;
 mod image;
 mod kubelet;
 mod leftovers;
+mod logs;
 mod machine;
 mod node;
 mod pods;

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::driver::Driver;
-use super::image;
 use super::kubelet::{self, Master, Serving};
 use super::pods::IMAGE;
+use super::{containerd, image, logs};
 use crate::ca::{self, Ca};
 use crate::poll;
 use crate::process::Process;
@@ -75,7 +75,7 @@ impl Node {
             fs::create_dir_all(dir.join(place))?;
         }
         let runtime = Runtime::unpacked()?;
-        let containerd = containerd(&runtime, &dir, driver)?;
+        let containerd = containerd::start(&runtime, &dir, driver)?;
         let (archive, image_id) = image::make(&scratch.dir("image", None)?, IMAGE, pod)?;
         let master = Master::Directory;
         let node = Self {
@@ -177,19 +177,14 @@ impl Node {
         run(command.arg("--cert").arg(cert).arg("--key").arg(key).arg(URL))
     }
 
-    /// All that `container` of the pods called `pod` has said, of its restarts too.
-    pub(super) fn said(&self, pod: &str, container: &str) -> String {
-        self.logs(pod, container).iter().map(|log| lines(log)).collect()
+    /// The logs of `container` of the pods called `pod`: see [`logs::of`].
+    pub(super) fn logs(&self, pod: &str, container: &str) -> Vec<PathBuf> {
+        logs::of(&self.dir.join("logs"), pod, container)
     }
 
-    /// The logs of `container` of the pods called `pod`, one for each of its starts. Kubelet deletes the old ones.
-    pub(super) fn logs(&self, pod: &str, container: &str) -> Vec<PathBuf> {
-        let start = format!("shop_{pod}_");
-        let pods = entries(&self.dir.join("logs"));
-        let ours = pods
-            .iter()
-            .filter(|dir| dir.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&start)));
-        ours.flat_map(|dir| entries(&dir.join(container))).collect()
+    /// All that `container` of the pods called `pod` has said, of its restarts too.
+    pub(super) fn said(&self, pod: &str, container: &str) -> String {
+        self.logs(pod, container).iter().map(|log| logs::lines(log)).collect()
     }
 
     /// Where kubelet has the volumes of the pod with `uid`.
@@ -216,41 +211,6 @@ impl Node {
         command.arg("--address").arg(self.dir.join("containerd.sock")).args(["--namespace", "k8s.io"]);
         run(command.args(arguments))
     }
-}
-
-fn containerd(runtime: &Runtime, dir: &Path, driver: Driver) -> Result<Process> {
-    let at = |leaf: &str| dir.join(leaf).display().to_string();
-    let config = format!(
-        "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
-         [grpc]\naddress = \"{}\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{IMAGE}\"\ndisable_tcp_service = true\n\
-         restrict_oom_score_adj = true\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\nSystemdCgroup = {}\n",
-        at("containerd/root"),
-        at("containerd/state"),
-        at("containerd.sock"),
-        driver == Driver::Systemd,
-    );
-    fs::write(dir.join("containerd.toml"), config)?;
-    let mut command = runtime.command("containerd")?;
-    command.args(["--config", &at("containerd.toml")]);
-    Process::spawn("containerd", command, None, &dir.join("containerd.log"))
-}
-
-/// What a container wrote: `2026-01-01T… stdout F has …`
-pub(super) fn lines(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
-    lines.flat_map(|line| [line, "\n"]).collect()
-}
-
-/// What lies in a directory, by name.
-fn entries(dir: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> =
-        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    found.sort();
-    found
 }
 
 pub(super) fn run(command: &mut Command) -> Result<String> {

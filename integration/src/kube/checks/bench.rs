@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::{CONTAINERS, PATIENCE, has};
 use crate::kube::driver::Driver;
-use crate::kube::node::{Node, lines};
+use crate::kube::logs::lines;
+use crate::kube::node::Node;
 use crate::kube::pods::{self, Running};
 use crate::poll;
 use crate::scratch::Scratch;
