@@ -16,6 +16,10 @@ use rustls_pki_types::PrivateKeyDer;
 
 use crate::stranger::Credential;
 
+const HOUR: Duration = Duration::from_secs(3600);
+/// The subject of who is known by other names.
+const NOBODY: &[(DnType, &str)] = &[(DnType::CommonName, "not of Countersign")];
+
 /// Its own certificate is self-signed.
 pub struct Ca(CertifiedIssuer<'static, KeyPair>);
 
@@ -55,7 +59,7 @@ impl Ca {
     /// # Errors
     /// As [`Ca::issue`].
     pub fn issue_until(&self, uri: &str, end: SystemTime) -> Result<Credential> {
-        self.leaf(SanType::URI(uri.try_into()?), end)
+        self.leaf(NOBODY, vec![SanType::URI(uri.try_into()?)], end)
     }
 
     /// The same for a server at `address`, for an hour.
@@ -63,13 +67,32 @@ impl Ca {
     /// # Errors
     /// No key can be made.
     pub fn issue_at(&self, address: IpAddr) -> Result<Credential> {
-        self.leaf(SanType::IpAddress(address), SystemTime::now() + Duration::from_secs(3600))
+        self.leaf(NOBODY, vec![SanType::IpAddress(address)], SystemTime::now() + HOUR)
     }
 
-    fn leaf(&self, name: SanType, end: SystemTime) -> Result<Credential> {
+    /// The same for a server called `name`.
+    ///
+    /// # Errors
+    /// No key can be made, or the name cannot stand in a certificate.
+    pub fn issue_named(&self, name: &str) -> Result<Credential> {
+        self.leaf(NOBODY, vec![SanType::DnsName(name.try_into()?)], SystemTime::now() + HOUR)
+    }
+
+    /// A leaf for the user `name` of `group`, as Kubernetes reads them from the subject, for an hour.
+    ///
+    /// # Errors
+    /// No key can be made.
+    pub fn issue_user(&self, name: &str, group: &str) -> Result<Credential> {
+        let subject = [(DnType::CommonName, name), (DnType::OrganizationName, group)];
+        self.leaf(&subject, Vec::new(), SystemTime::now() + HOUR)
+    }
+
+    fn leaf(&self, subject: &[(DnType, &str)], names: Vec<SanType>, end: SystemTime) -> Result<Credential> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "not of Countersign");
-        params.subject_alt_names = vec![name];
+        for (kind, text) in subject {
+            params.distinguished_name.push(kind.clone(), *text);
+        }
+        params.subject_alt_names = names;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];

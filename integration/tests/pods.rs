@@ -223,6 +223,25 @@ async fn a_token_that_is_refused_takes_nothing_from_a_pod_that_was_known() {
     assert_eq!(lost(&bench), before);
 }
 
+/// As an API server does when a pod is deleted whose kubelet does not end it; and as a kubelet that has just begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_stays_off_the_list_loses_its_identity_and_one_that_is_off_for_a_moment_does_not() {
+    let bench = bench().await;
+    let pod = bench.caller(&format!("/kubepods/pod{POD}"));
+    bench.list("web", &pod);
+    bench.says(&pod, &[has(WEB)]).await;
+    let log = || bench.podman.logs(&pod.id).unwrap();
+    let lost = || log().matches(&lacks(WEB)).count();
+    let before = lost();
+    *bench.listed.lock().unwrap() = None;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    bench.list("web", &pod);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(lost(), before, "{}", log());
+    *bench.listed.lock().unwrap() = None;
+    poll::holds("it has nothing", PATIENCE, async || lost() > before).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubelet_of_another_ca_is_neither_believed_nor_told_the_token() {
     let bench = bench().await;

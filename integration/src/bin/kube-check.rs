@@ -1,5 +1,11 @@
-//! Runs pods under a real kubelet, and shows what the `k8s` attestor makes of them. Needs root, some minutes, and at
-//! the first run some ten more to build kubelet.
+//! Runs pods under a real kubelet, with and without an API server, and shows what the `k8s` attestor makes of them. Needs
+//! root, a quarter of an hour, and at the first run some ten minutes more to build kubelet and the API server.
+//!
+//! ```text
+//! kube-check [--v2 | --systemd] [directory] [cluster]
+//! --v2       with the cgroups of version 2, under Linux in user mode
+//! --systemd  the same with systemd as its first process, which makes kubelet's cgroups
+//! ```
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! A node without a cluster: containerd, and a kubelet that runs what lies in a directory.
+//! A node: containerd and kubelet, which runs what lies in a directory, and what an API server tells it if there is one.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -7,36 +7,37 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::image;
+use super::driver::Driver;
+use super::kubelet::{self, Master, Serving};
 use super::pods::IMAGE;
+use super::{containerd, image, logs};
 use crate::ca::{self, Ca};
 use crate::poll;
 use crate::process::Process;
 use crate::scratch::Scratch;
-use crate::tools::kubernetes::{Part, Runtime};
+use crate::tools::kubernetes::Runtime;
 use crate::tools::network::Tool;
 
 /// What the node is called.
 pub(super) const NAME: &str = "n1";
+/// The node's address, on its loopback interface: a node of a cluster must have one that is none of loopback's.
+pub(super) const ADDRESS: &str = "192.0.2.1";
+/// Where the API server is, as pods know it.
+pub(super) const API: &str = "kubernetes.default.svc";
 /// Where kubelet has the list of its pods.
 pub(super) const URL: &str = "https://127.0.0.1:10250/pods";
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Whose certificate kubelet shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Serving {
-    /// One of the cluster's CA.
-    Signed,
-    /// One that it makes and signs itself: so does a kubelet that nobody gave one.
-    SelfSigned,
-}
-
 pub(super) struct Node {
     dir: PathBuf,
     runtime: Runtime,
-    ca: Ca,
+    pub(super) ca: Ca,
+    /// Certificate and key of a user who may all, once there is somebody to tell users apart.
+    pub(super) admin: [PathBuf; 2],
+    master: Master,
+    pub(super) driver: Driver,
     /// The id of [`IMAGE`], which is the hash of its configuration.
     pub(super) image_id: String,
     _containerd: Process,
@@ -48,24 +49,46 @@ impl Node {
     ///
     /// # Errors
     /// Something does not start.
-    pub(super) async fn start(scratch: &Scratch, pod: &Path) -> Result<Self> {
+    pub(super) async fn start(scratch: &Scratch, pod: &Path, driver: Driver) -> Result<Self> {
         let dir = scratch.dir("node", None)?;
         // Sockets of containerd's shims and for plugins of kubelet, links to logs: their places are not to be configured.
+        let bind = |from: &Path, to: &Path| run(Command::new("mount").arg("--bind").arg(from).arg(to));
+        let systemd = (driver == Driver::Systemd).then(|| Path::new("/run/systemd"));
+        let aside = scratch.dir("systemd", None)?;
+        systemd.map(|own| bind(own, &aside)).transpose()?;
         for at in ["/run", "/var/log", "/var/lib"] {
             run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", at]))?;
         }
+        // Kubelet and runc ask systemd there.
+        systemd.map(fs::create_dir_all).transpose()?;
+        systemd.map(|own| bind(&aside, own)).transpose()?;
         run(Tool::Ip.command()?.args(["link", "set", "lo", "up"]))?;
+        run(Tool::Ip.command()?.args(["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"]))?;
+        fs::write(dir.join("hosts"), format!("127.0.0.1 localhost {API}\n"))?;
+        bind(&dir.join("hosts"), Path::new("/etc/hosts"))?;
         let ca = Ca::new("the cluster's", None)?;
         fs::write(dir.join("ca.crt"), ca.pem())?;
         // Without an API server nobody can tell tokens apart: kubelet takes all as nobody's, and nobody may ask all.
         fs::write(dir.join("token"), "nobody-asks-for-it\n")?;
+        let admin = ca::write(&ca.issue_user("admin", "system:masters")?, &dir, "admin")?;
         for place in ["manifests", "logs", "plugins"] {
             fs::create_dir_all(dir.join(place))?;
         }
         let runtime = Runtime::unpacked()?;
-        let containerd = containerd(&runtime, &dir)?;
+        let containerd = containerd::start(&runtime, &dir, driver)?;
         let (archive, image_id) = image::make(&scratch.dir("image", None)?, IMAGE, pod)?;
-        let node = Self { dir, runtime, ca, image_id, _containerd: containerd, kubelet: None };
+        let master = Master::Directory;
+        let node = Self {
+            dir,
+            runtime,
+            ca,
+            admin,
+            master,
+            driver,
+            image_id,
+            _containerd: containerd,
+            kubelet: None,
+        };
         poll::holds("containerd answers", PATIENCE, async || node.ctr(&["version"]).is_ok()).await?;
         node.ctr(&["images", "import", &archive.display().to_string()])?;
         Ok(node)
@@ -77,45 +100,29 @@ impl Node {
     /// It does not come up; the error has its last words.
     pub(super) async fn kubelet(&mut self, serving: Serving) -> Result<()> {
         self.stop_kubelet();
-        let [cert, key] = ca::write(&self.ca.issue_at(Ipv4Addr::LOCALHOST.into())?, &self.dir, "kubelet")?;
-        let at = |leaf: &str| self.dir.join(leaf).display().to_string();
-        let mut config = json!({
-            "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
-            "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
-            "authorization": { "mode": "AlwaysAllow" },
-            "address": "127.0.0.1", "healthzPort": 0, "readOnlyPort": 0,
-            "cgroupDriver": "cgroupfs", "failCgroupV1": false, "failSwapOn": false,
-            "containerRuntimeEndpoint": format!("unix://{}", at("containerd.sock")),
-            "staticPodPath": at("manifests"), "fileCheckFrequency": "1s",
-            "podLogsDir": at("logs"), "volumePluginDir": at("plugins"),
-            // The disk is the machine's, and full or not: nothing is thrown out for it.
-            "evictionHard": { "memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%",
-                              "nodefs.inodesFree": "0%", "imagefs.inodesFree": "0%" },
-            "imageGCHighThresholdPercent": 100, "localStorageCapacityIsolation": false,
-            "makeIPTablesUtilChains": false,
-        });
-        if let (Serving::Signed, Some(fields)) = (serving, config.as_object_mut()) {
-            fields.insert("tlsCertFile".into(), json!(cert));
-            fields.insert("tlsPrivateKeyFile".into(), json!(key));
-        }
-        fs::write(self.dir.join("kubelet.json"), config.to_string())?;
-        let mut command = Command::new(Part::Kubelet.built()?);
-        command.args([
-            "--config",
-            &at("kubelet.json"),
-            "--root-dir",
-            &at("kubelet"),
-            "--cert-dir",
-            &at("pki"),
-        ]);
-        command.args(["--hostname-override", NAME]);
+        let own = ca::write(&self.ca.issue_at(Ipv4Addr::LOCALHOST.into())?, &self.dir, "kubelet")?;
+        let serving = (serving == Serving::Signed).then_some(&own);
+        let command = kubelet::command(&self.dir, serving, &self.master, self.driver)?;
         let mut kubelet = Process::spawn("kubelet", command, None, &self.dir.join("kubelet.log"))?;
         let answers = async || match kubelet.alive() {
             Err(ended) => Some(Err(ended)),
-            Ok(()) => curl(&["--insecure"]).is_ok().then_some(Ok(())),
+            Ok(()) => self.list(&["--insecure"]).is_ok().then_some(Ok(())),
         };
         poll::until("kubelet answers", PATIENCE, answers).await.with_context(|| kubelet.tail())??;
         self.kubelet = Some(kubelet);
+        Ok(())
+    }
+
+    /// Makes kubelet a node of the API server's cluster, from its next start on.
+    ///
+    /// # Errors
+    /// No certificate can be made for it.
+    pub(super) fn join(&mut self) -> Result<()> {
+        let user = self.ca.issue_user(&format!("system:node:{NAME}"), "system:nodes")?;
+        let own = ca::write(&user, &self.dir, "node")?;
+        let at = self.dir.join("kubeconfig");
+        fs::write(&at, kubelet::kubeconfig(&self.ca_file(), &own).to_string())?;
+        self.master = Master::Cluster(at);
         Ok(())
     }
 
@@ -129,7 +136,7 @@ impl Node {
         self.kubelet.as_ref().map(Process::tail).unwrap_or_default()
     }
 
-    pub(super) fn ca(&self) -> PathBuf {
+    pub(super) fn ca_file(&self) -> PathBuf {
         self.dir.join("ca.crt")
     }
 
@@ -159,22 +166,30 @@ impl Node {
     /// # Errors
     /// It does not answer, or what it answers is no list.
     pub(super) fn pods(&self) -> Result<Value> {
-        let said = curl(&["--cacert", &self.ca().display().to_string()])?;
+        let said = self.list(&["--cacert", &self.ca_file().display().to_string()])?;
         serde_json::from_str(&said).with_context(|| said)
+    }
+
+    fn list(&self, trust: &[&str]) -> Result<String> {
+        let [cert, key] = &self.admin;
+        let mut command = Tool::Curl.command()?;
+        command.args(["--silent", "--show-error", "--fail", "--max-time", "10"]).args(trust);
+        run(command.arg("--cert").arg(cert).arg("--key").arg(key).arg(URL))
+    }
+
+    /// The logs of `container` of the pods called `pod`: see [`logs::of`].
+    pub(super) fn logs(&self, pod: &str, container: &str) -> Vec<PathBuf> {
+        logs::of(&self.dir.join("logs"), pod, container)
     }
 
     /// All that `container` of the pods called `pod` has said, of its restarts too.
     pub(super) fn said(&self, pod: &str, container: &str) -> String {
-        let start = format!("shop_{pod}-{NAME}_");
-        let pods = entries(&self.dir.join("logs"));
-        let ours = pods
-            .iter()
-            .filter(|dir| dir.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&start)));
-        let files = ours.flat_map(|dir| entries(&dir.join(container)));
-        // `2026-01-01T… stdout F has …`
-        let texts = files.filter_map(|file| fs::read_to_string(file).ok()).collect::<Vec<_>>().concat();
-        let lines = texts.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
-        lines.flat_map(|line| [line, "\n"]).collect()
+        self.logs(pod, container).iter().map(|log| logs::lines(log)).collect()
+    }
+
+    /// Where kubelet has the volumes of the pod with `uid`.
+    pub(super) fn volumes(&self, uid: &str) -> PathBuf {
+        self.dir.join("kubelet/pods").join(uid).join("volumes")
     }
 
     /// The first process of a container.
@@ -198,42 +213,10 @@ impl Node {
     }
 }
 
-fn containerd(runtime: &Runtime, dir: &Path) -> Result<Process> {
-    let at = |leaf: &str| dir.join(leaf).display().to_string();
-    let config = format!(
-        "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
-         [grpc]\naddress = \"{}\"\n\
-         [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{IMAGE}\"\ndisable_tcp_service = true\n\
-         restrict_oom_score_adj = true\n",
-        at("containerd/root"),
-        at("containerd/state"),
-        at("containerd.sock"),
-    );
-    fs::write(dir.join("containerd.toml"), config)?;
-    let mut command = runtime.command("containerd")?;
-    command.args(["--config", &at("containerd.toml")]);
-    Process::spawn("containerd", command, None, &dir.join("containerd.log"))
-}
-
-fn curl(trust: &[&str]) -> Result<String> {
-    run(Tool::Curl
-        .command()?
-        .args(["--silent", "--show-error", "--fail", "--max-time", "10"])
-        .args(trust)
-        .arg(URL))
-}
-
-/// What lies in a directory, by name.
-fn entries(dir: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> =
-        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    found.sort();
-    found
-}
-
-fn run(command: &mut Command) -> Result<String> {
+pub(super) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("start {command:?}"))?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{command:?}: {}\n{said}", output.status);
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}\n{said}{error}", output.status);
+    Ok(said)
 }

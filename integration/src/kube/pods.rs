@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::node::NAME;
+
 /// The one image, also of the containers that hold a pod open.
 pub(super) const IMAGE: &str = "countersign.invalid/pod:1";
 /// The user of all containers.
@@ -46,6 +48,28 @@ pub(super) fn manifest(name: &str, app: &str, quality: Quality, api: &Path) -> V
             "volumes": [{ "name": "api", "hostPath": { "path": api, "type": "Socket" } }],
         },
     })
+}
+
+/// The same, made by the API server as a pod of the service account `account`, for kubelet to run.
+pub(super) fn bound(mut manifest: Value, account: &str) -> Value {
+    if let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.insert("serviceAccountName".into(), json!(account));
+        spec.insert("nodeName".into(), json!(NAME));
+    }
+    manifest
+}
+
+/// What a process of `container`, called `own`, of the pod `name` with the label `app` has at least.
+pub(super) fn selectors(name: &str, app: &str, own: &str, container: &Running) -> Vec<String> {
+    vec![
+        "k8s:ns:shop".to_owned(),
+        format!("k8s:pod-name:{name}"),
+        format!("k8s:pod-uid:{}", container.pod),
+        format!("k8s:node-name:{NAME}"),
+        format!("k8s:pod-label:app:{app}"),
+        format!("k8s:container-name:{own}"),
+        format!("k8s:container-image:{IMAGE}"),
+    ]
 }
 
 /// A container that runs, as the list of pods has it.

@@ -1,4 +1,5 @@
-//! Kubernetes' own programs, built from their Go module; and containerd with runc, unpacked from Debian's packages.
+//! Kubernetes' own programs, built from their Go module; and what they stand on, unpacked from Debian's packages:
+//! containerd with runc, and etcd.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -13,16 +14,20 @@ use super::{go, tools_dir};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Kubelet,
+    ApiServer,
 }
 
 impl Part {
-    const fn name(self) -> &'static str {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Kubelet => "kubelet",
+            Self::ApiServer => "kube-apiserver",
         }
     }
 
-    /// The program, built if it is not: some ten minutes on two cores, and 3 GB in Go's caches.
+    /// The program, built if it is not: some ten minutes on two cores for the first of them, which the others share
+    /// most with, and 3 GB in Go's caches.
     ///
     /// # Errors
     /// It cannot be built.
@@ -75,4 +80,13 @@ impl Runtime {
         command.env("PATH", path);
         Ok(command)
     }
+}
+
+/// Where the API server keeps what it knows: Debian's etcd, to be given arguments.
+///
+/// # Errors
+/// The package cannot be had.
+pub fn etcd() -> Result<Command> {
+    let packages = [Package { name: "etcd-server", with: &["etcd-server"] }];
+    debian::unpacked(&tools_dir()?.join("etcd"), &packages)?.command("usr/bin/etcd")
 }

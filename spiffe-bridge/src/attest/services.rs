@@ -31,6 +31,8 @@ const LATE_EVERY: Duration = Duration::from_millis(50);
 /// When a caller goes on without, its service is asked again after the first of these, and at last every so often.
 const AGAIN: Duration = Duration::from_millis(250);
 const AGAIN_AT_MOST: Duration = Duration::from_secs(30);
+/// So long a pod may be missing from the list at least: a kubelet that begins has none on it.
+const MISSING: Duration = Duration::from_secs(10);
 /// A question that holds up nobody may take longer: a service that always takes its time is heard in the end.
 const PATIENT: Duration = Duration::from_secs(15);
 
@@ -111,6 +113,8 @@ struct Found {
     selectors: SelectorSet,
     seen: Instant,
     unseen: Option<Unseen>,
+    /// Since when the service answers that it does not know the process.
+    missing: Option<Instant>,
     /// Questions in a row that were not answered.
     failures: u32,
 }
@@ -192,11 +196,15 @@ impl Services {
         };
         self.health.record(service, &answer);
         match answer {
-            Ok(selectors) => Found { selectors, seen: asked, unseen: None, failures: 0 },
+            Ok(selectors) => Found { selectors, seen: asked, unseen: None, missing: None, failures: 0 },
             Err(unseen) => {
                 tracing::debug!(pid = process.pid, service = service.as_str(), %unseen, "no selectors");
+                let missing = matches!(unseen, Unseen::NotYet(_))
+                    .then(|| before.and_then(|before| before.missing).unwrap_or(asked));
                 let kept = before.filter(|before| {
-                    !matches!(unseen, Unseen::Refused(_)) && before.seen.elapsed() < self.config.keep
+                    !matches!(unseen, Unseen::Refused(_))
+                        && before.seen.elapsed() < self.config.keep
+                        && !missing.is_some_and(|since| self.is_gone(service, since))
                 });
                 // What the kernel says of a unit hangs on no service.
                 let sure = match service {
@@ -213,10 +221,18 @@ impl Services {
                         .collect(),
                     seen: kept.map_or(asked, |kept| kept.seen),
                     unseen: Some(unseen),
+                    missing,
                     failures,
                 }
             }
         }
+    }
+
+    /// Whether a process that is missing `since` then is no more what the service said of it. A pod can be deleted and
+    /// its processes go on, where kubelet does not: the list of pods is then the one to believe.
+    fn is_gone(&self, service: Service, since: Instant) -> bool {
+        let pods = self.config.kubernetes.as_ref().filter(|_| service == Service::Kubernetes);
+        pods.is_some_and(|pods| since.elapsed() >= pods.refresh.max(MISSING))
     }
 
     /// Asks until the service knows the process, or has had its time to.

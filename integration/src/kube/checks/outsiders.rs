@@ -7,25 +7,29 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Bench, PATIENCE, WHILE};
+use super::bench::Bench;
+use super::directory::named;
+use super::{PATIENCE, WHILE};
 use crate::kube::leftovers::GIVEN;
 use crate::kube::pod_program;
-use crate::kube::pods::USER;
+use crate::kube::pods::{Quality, USER};
 use crate::poll;
 use crate::process::Process;
 
-pub(super) async fn check(bench: &mut Bench) -> Result<()> {
+pub(super) async fn check(bench: &mut Bench<'_>) -> Result<()> {
     println!("processes of uid {USER} outside of the pod:");
-    let main = bench.running("web", "main").await?;
-    let pod = format!("kubepods/besteffort/pod{}", main.pod);
+    let main = bench.running(&named("web"), "main").await?;
+    let driver = bench.node.driver;
+    let pod = driver.pod(Quality::BestEffort, &main.pod);
+    let name = driver.container(&main.id);
     // A pod that kubelet does not know would not do: it kills whoever is in such a one's cgroup.
-    let other = format!("kubepods/burstable/pod{}", bench.running("burstable", "main").await?.pod);
-    let unknown = "f".repeat(64);
+    let other = driver.pod(Quality::Burstable, &bench.running(&named("burstable"), "main").await?.pod);
+    let unknown = driver.container(&"f".repeat(64));
     for (what, at, given) in [
         ("in no container's cgroup", GIVEN.to_owned(), true),
         (
             "in one of main's name, below a cgroup that was given to that user",
-            format!("{GIVEN}/{pod}/{}", main.id),
+            format!("{GIVEN}/{pod}/{name}"),
             true,
         ),
         (
@@ -33,7 +37,7 @@ pub(super) async fn check(bench: &mut Bench) -> Result<()> {
             format!("{pod}/{unknown}"),
             false,
         ),
-        ("in one of main's name, in another pod's", format!("{other}/{}", main.id), false),
+        ("in one of main's name, in another pod's", format!("{other}/{name}"), false),
     ] {
         let at = Cgroup::make(&at, given)?;
         let process = at.start(bench)?;
@@ -77,7 +81,7 @@ impl Cgroup {
         Ok(Self { top: top.context("it is there already")?, at })
     }
 
-    fn start(&self, bench: &Bench) -> Result<Process> {
+    fn start(&self, bench: &Bench<'_>) -> Result<Process> {
         let mut command = Command::new("sh");
         command.args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec setpriv --reuid \"$1\" --regid \"$1\" --clear-groups \"$2\" watch \"$3\""]);
         command.arg(&self.at).arg(USER.to_string()).arg(pod_program()?).arg(bench.server.socket());

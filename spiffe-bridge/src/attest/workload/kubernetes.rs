@@ -23,7 +23,7 @@ use crate::attest::cgroup::{self, Cgroups, Maker};
 use crate::attest::container;
 use crate::identity::SelectorSet;
 
-/// A list is not asked for again this soon.
+/// A list is not asked for again this soon, nor sooner than pods are looked at again.
 const FRESH: Duration = Duration::from_secs(5);
 /// Nor this soon for a container that is not on it, nor after a failure: whoever runs one could have kubelet asked
 /// without end. Half of the time between two looks of kubelet at its containers.
@@ -33,6 +33,7 @@ const APART: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(in crate::attest) struct Kubernetes {
     source: Option<Source>,
+    fresh: Duration,
     /// The newest list. Locked while it is asked for: all others wait for that one answer.
     newest: Mutex<Newest>,
 }
@@ -46,7 +47,8 @@ struct Newest {
 
 impl Kubernetes {
     pub(in crate::attest) fn new(config: Option<Config>) -> Self {
-        Self { source: config.map(Source::new), newest: Mutex::default() }
+        let fresh = config.as_ref().map_or(FRESH, |config| config.refresh.min(FRESH));
+        Self { source: config.map(Source::new), fresh, newest: Mutex::default() }
     }
 
     /// What a process that stands in `cgroups` has; nothing if it is in no pod.
@@ -66,7 +68,7 @@ impl Kubernetes {
             return Err(Unseen::Refused(advice.to_owned()));
         }
         let began = Instant::now();
-        let known = self.list(began.checked_sub(FRESH)).await?.selectors(&pod, &named.id);
+        let known = self.list(began.checked_sub(self.fresh)).await?.selectors(&pod, &named.id);
         let found = match known {
             Some(found) => Some(found),
             // It may be newer than the list.

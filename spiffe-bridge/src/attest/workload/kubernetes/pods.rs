@@ -67,9 +67,11 @@ struct Container {
 impl Pods {
     /// What processes of `container` in the pod with `uid` have; `None` if the list has no such container there.
     pub(super) fn selectors(&self, uid: &str, container: &str) -> Option<SelectorSet> {
-        // Of all that go by `uid`: whoever may create pods may give one of theirs another's for a hash.
-        let of_uid = self.items.iter().flatten().filter(|pod| pod.is(uid));
-        let mut ours = of_uid.flat_map(|pod| pod.status.all().map(move |one| (pod, one)));
+        // Of all that go by `uid`, whose own it is first: whoever may create pods may give one of theirs another's for a hash.
+        let pods = || self.items.iter().flatten();
+        let of_uid = pods().filter(|pod| pod.metadata.uid == uid);
+        let by_hash = pods().filter(|pod| pod.hash().is_some_and(|hash| hash == uid));
+        let mut ours = of_uid.chain(by_hash).flat_map(|pod| pod.status.all().map(move |one| (pod, one)));
         let (pod, container) = ours.find(|(_, one)| one.is(container))?;
         let mut selectors = SelectorSet::new();
         // What an entry cannot name is left out: it could match none.
@@ -94,9 +96,8 @@ impl Pods {
 
 impl Pod {
     /// The cgroup of a static pod has its hash, and the list its mirror's uid.
-    fn is(&self, uid: &str) -> bool {
-        let hash = self.metadata.annotations.as_ref().and_then(|notes| notes.get(STATIC_POD));
-        self.metadata.uid == uid || hash.is_some_and(|hash| hash == uid)
+    fn hash(&self) -> Option<&str> {
+        Some(self.metadata.annotations.as_ref()?.get(STATIC_POD)?.as_str())
     }
 }
 
@@ -134,6 +135,9 @@ mod tests {
     /// What a kubelet 1.35.4 has listed at `/pods`, of containerd 1.6.20, without an API server: `kube-check` writes it
     /// to the file that `KUBE_CHECK_LIST` names.
     const OF_KUBELET: &str = include_str!("pods/kubelet-1.35.4.json");
+    /// What a kube-apiserver 1.35.4 has listed of that kubelet's pods, one of its directory among them: to the file that
+    /// `KUBE_CHECK_API_LIST` names.
+    const OF_API_SERVER: &str = include_str!("pods/kube-apiserver-1.35.4.json");
 
     fn of(uid: &str, container: &str) -> Option<Vec<String>> {
         in_list(LIST, uid, container)
@@ -162,21 +166,61 @@ mod tests {
         assert!(of("u1", "c2").unwrap().contains(&"k8s:container-name:init".to_owned()));
     }
 
+    /// `container` of the pod with `uid` in `list` has `own` and what all have that `kube-check` made.
+    fn check_real(list: &str, uid: &str, container: &str, own: &[&str]) {
+        let found = in_list(list, uid, container).unwrap();
+        let common = ["k8s:container-image:countersign.invalid/pod:1", "k8s:node-name:n1", "k8s:ns:shop"];
+        for selector in own.iter().chain(&common) {
+            assert!(found.iter().any(|found| found == selector), "{selector} of {found:#?}");
+        }
+        // The image's id.
+        assert_eq!(found.len(), own.len() + common.len() + 1, "{found:#?}");
+    }
+
     #[test]
     fn a_list_that_a_kubelet_wrote_is_read() {
-        let pod = "7118e2f2f4708202a7f4cf1cbf62ff2f";
-        let container = "3445fbd6e5e5cd0abd363e23359a10498e34e5806cffb2b22181bd35209c8d52";
-        let expected = [
-            "k8s:container-image:countersign.invalid/pod:1",
-            "k8s:container-image:sha256:3b786ecbc4a5cae1dfab9078fff07328d0e6b5f1a3a270d5b46489303103696f",
-            "k8s:container-name:proxy",
-            "k8s:node-name:n1",
-            "k8s:ns:shop",
-            "k8s:pod-label:app:web",
-            "k8s:pod-name:web-n1",
-            "k8s:pod-uid:7118e2f2f4708202a7f4cf1cbf62ff2f",
-        ];
-        assert_eq!(in_list(OF_KUBELET, pod, container).unwrap(), expected);
+        check_real(
+            OF_KUBELET,
+            "7118e2f2f4708202a7f4cf1cbf62ff2f",
+            "3445fbd6e5e5cd0abd363e23359a10498e34e5806cffb2b22181bd35209c8d52",
+            &[
+                "k8s:container-name:proxy",
+                "k8s:pod-label:app:web",
+                "k8s:pod-name:web-n1",
+                "k8s:pod-uid:7118e2f2f4708202a7f4cf1cbf62ff2f",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_list_that_an_api_server_wrote_is_read() {
+        check_real(
+            OF_API_SERVER,
+            "46985564-0a33-4581-88b7-315a611dcdc3",
+            "d8d7f3fa42fcd091c942ca68d7130d437bd0aabfe1d9c86795537b8ec1e49ce1",
+            &[
+                "k8s:container-name:proxy",
+                "k8s:pod-label:app:web",
+                "k8s:pod-name:web",
+                "k8s:pod-uid:46985564-0a33-4581-88b7-315a611dcdc3",
+                "k8s:sa:web",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_static_pod_on_an_api_servers_list_is_known_by_its_hash() {
+        check_real(
+            OF_API_SERVER,
+            "5e0a941291aedd832630305a2d60ceac",
+            "ec6628c924595024f17ad2757d07454a2880b84ee8d2fe41b4f875f81fb7ca79",
+            &[
+                "k8s:container-name:main",
+                "k8s:pod-label:app:local",
+                "k8s:pod-name:local-n1",
+                "k8s:pod-uid:c99b3f21-e5e8-41b6-a47b-822c790c5baa",
+            ],
+        );
     }
 
     #[test]
@@ -184,21 +228,23 @@ mod tests {
         assert!(of("h2", "c3").unwrap().contains(&"k8s:pod-name:etcd".to_owned()));
     }
 
+    /// The namespace that `c1` of `u1` has when a pod of theirs, with their container `container`, stands before it.
+    fn beside_theirs(container: &str) -> Vec<String> {
+        let claims = format!(
+            r#"{{"items": [{{"metadata": {{"name": "a", "namespace": "theirs", "uid": "u0",
+            "annotations": {{"kubernetes.io/config.hash": "u1"}}}},
+            "status": {{"containerStatuses": [{{"name": "a", "containerID": "containerd://{container}"}}]}}}},"#
+        );
+        let start = r#"{"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": ["#;
+        in_list(&LIST.replacen(start, &claims, 1), "u1", "c1").unwrap()
+    }
+
     #[test]
     fn a_pod_that_calls_itself_by_anothers_uid_hides_it_not() {
-        let claims = r#"{"items": [{"metadata": {"name": "a", "namespace": "theirs", "uid": "u0",
-            "annotations": {"kubernetes.io/config.hash": "u1"}},
-            "status": {"containerStatuses": [{"name": "a", "containerID": "containerd://c0"}]}},"#;
-        let pods: Pods = serde_json::from_str(&LIST.replacen(
-            r#"{"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": ["#,
-            claims,
-            1,
-        ))
-        .unwrap();
-        let ns = |container| {
-            pods.selectors("u1", container).unwrap().iter().any(|s| s.to_string() == "k8s:ns:shop")
-        };
-        assert!(ns("c1"));
+        // Nor if somebody wrote the other's container into its status.
+        for container in ["c0", "c1"] {
+            assert!(beside_theirs(container).contains(&"k8s:ns:shop".to_owned()), "{container}");
+        }
     }
 
     #[test]

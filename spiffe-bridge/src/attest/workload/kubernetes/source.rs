@@ -61,6 +61,10 @@ pub(super) enum SourceError {
     #[error("{0} does not answer")]
     Http(String, #[source] HttpError),
     #[error(
+        "{host} answers 401 Unauthorized: the token in {file:?} is over, was withdrawn or is of another cluster; or kubelet cannot ask the API server"
+    )]
+    Token { host: String, file: PathBuf },
+    #[error(
         "{0} answers {1}: does the token's account have the right to get nodes/pods (nodes/proxy before Kubernetes 1.33), or to list pods?"
     )]
     Status(String, StatusCode),
@@ -92,8 +96,12 @@ impl Source {
         let get = Get { host: authority, path, bearer: Some(&token), limit: MOST_BYTES };
         let (status, body) =
             get.over(stream).await.map_err(|e| SourceError::Http(authority.to_owned(), e))?;
-        if status != StatusCode::OK {
-            return Err(SourceError::Status(authority.to_owned(), status));
+        match status {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED => {
+                return Err(SourceError::Token { host: authority.to_owned(), file: token_file.clone() });
+            }
+            _ => return Err(SourceError::Status(authority.to_owned(), status)),
         }
         serde_json::from_slice(&body).map_err(|e| SourceError::Form(authority.to_owned(), e))
     }
