@@ -11,11 +11,6 @@ use sds_server::{endpoint, runtime, telemetry};
 use spiffe_bridge::identity::TrustDomain;
 use spiffe_bridge::registration::check_directory;
 
-/// Ten thousand connections, and what is written to them, come and go on several threads. docs/decisions/0020-allocator.md
-#[cfg(target_arch = "x86_64")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Turns of tasks after which a busy thread looks for I/O: few, as a turn of a busy caller is long.
 /// docs/decisions/0019-turns.md
 const EVENT_INTERVAL: u32 = 4;

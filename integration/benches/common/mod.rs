@@ -18,11 +18,6 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each bench uses its part")]
 
-/// As in the server: docs/decisions/0020-allocator.md
-#[cfg(target_arch = "x86_64")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 pub mod cpu;
 pub mod crowd;
 pub mod disk;

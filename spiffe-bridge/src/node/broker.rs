@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::session::{EndReason, SessionState, Sessions};
+use super::end::EndReason;
+use super::session::{SessionState, Sessions};
 use crate::attest::BrokerPeer;
 use crate::clock::{Clock, Seldom, Timestamp};
 use crate::identity::{TrustBundle, WorkloadUpdate};

@@ -8,9 +8,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
+use super::end::EndReason;
 use super::engine::Node;
 use super::rounds::Rounds;
-use super::session::{EndReason, SessionState, Sessions};
+use super::session::{SessionState, Sessions};
 use super::view::Shown;
 use super::wants::Tokens;
 use crate::attest::{AttestError, Attestation, Attestor, Patience, Process};

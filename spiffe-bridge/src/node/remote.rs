@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::end::EndReason;
 use super::engine::Node;
-use super::session::{EndReason, SessionState, Sessions};
+use super::session::{SessionState, Sessions};
 use super::wants::Tokens;
 use crate::attest::{RemoteError, RemotePeer, RemoteTrust};
 use crate::clock::{Clock, Timestamp};
