@@ -178,7 +178,7 @@ where
             }
         };
         let number = permit.number();
-        // What is told at a higher level names its caller itself: this one is entered at every poll.
+        // Entered at every poll, and so of the debug level alone: what is told above names its caller itself.
         let span = tracing::debug_span!("connection", number, pid, uid);
         let (session, work) = span.in_scope(|| (shared.admit)(peer, number));
         let connection = Connection {

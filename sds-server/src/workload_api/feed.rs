@@ -120,9 +120,10 @@ impl Body for Feed {
 
 impl Live {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Message, (RefusedFor, Status)>> {
-        let asking = self.broker.as_mut().and_then(|broker| broker.poll_news(cx));
-        if let Some(SessionState::Ended(reason)) = asking {
-            return Poll::Ready(Err((of_reason(reason), (self.manner.ended)(reason))));
+        while let Some(asking) = self.broker.as_mut().and_then(|broker| broker.poll_news(cx)) {
+            if let SessionState::Ended(reason) = asking {
+                return Poll::Ready(Err((of_reason(reason), (self.manner.ended)(reason))));
+            }
         }
         while let Some(state) = self.session.poll_news(cx) {
             let update = match state {

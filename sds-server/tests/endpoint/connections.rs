@@ -1,13 +1,18 @@
 //! Who may connect, and how a connection ends.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use sds_server::endpoint::Config;
-use spiffe_bridge::node::{EndReason, SessionState};
+use sds_server::endpoint::uds::Listener;
+use sds_server::endpoint::{Config, Limits, Peer, Server};
+use sds_server::runtime::drain;
+use spiffe_bridge::node::{Caller, EndReason, Session, SessionState};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tonic::body::Body;
 
-use super::{get, serve, soon};
+use super::{get, serve, soon, tempdir};
 
 #[tokio::test]
 async fn a_request_carries_its_callers_session() {
@@ -84,6 +89,33 @@ async fn work_that_does_not_finish_is_dropped_when_the_drain_is_forced() {
     fixture.drainer.force();
     soon(fixture.server).await.unwrap().unwrap();
     assert!(soon(slow).await.unwrap().is_err());
+}
+
+/// Nobody tells the work beside a connection of the drain: it is let go, and what it held ends.
+#[tokio::test]
+async fn a_drain_ends_the_session_of_a_connection_with_the_work_that_keeps_it() {
+    let (_dir, path) = tempdir();
+    let (config, (drainer, drain)) = (Config::default(), drain::channel());
+    let service = tower::service_fn(async |_: http::Request<Body>| {
+        Ok::<_, Infallible>(http::Response::new(Body::empty()))
+    });
+    let (sender, mut admitted) = mpsc::unbounded_channel();
+    let admit = move |peer: Peer, connection| {
+        let (sessions, session) = Session::channel(Caller::local(connection, peer.pid, peer.uid, peer.gid));
+        sender.send(session.clone()).unwrap();
+        (session, async move { sessions.abandoned().await })
+    };
+    let listener = Listener::bind(&path, 0o666).unwrap();
+    let server = Server::new(listener, Limits::new(&config, 100), config, service, admit);
+    let server = tokio::spawn(server.run(drain));
+    let _connected = UnixStream::connect(&path).await.unwrap();
+    let session = soon(admitted.recv()).await.unwrap();
+    assert_eq!(session.verify(), Ok(()));
+    drainer.begin();
+    let is_over = |state: &SessionState| matches!(state, SessionState::Ended(EndReason::Draining));
+    soon(session.follow().wait_for(is_over)).await;
+    drainer.force();
+    soon(server).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ struct Found {
     selectors: SelectorSet,
     seen: Instant,
     unseen: Option<Unseen>,
-    /// Since when the service answers that it does not know the process.
+    /// Since when no answer was that the service knows the process, and one was that it does not.
     missing: Option<Instant>,
     /// Questions in a row that were not answered.
     failures: u32,
@@ -199,12 +199,14 @@ impl Services {
             Ok(selectors) => Found { selectors, seen: asked, unseen: None, missing: None, failures: 0 },
             Err(unseen) => {
                 tracing::debug!(pid = process.pid, service = service.as_str(), %unseen, "no selectors");
-                let missing = matches!(unseen, Unseen::NotYet(_))
-                    .then(|| before.and_then(|before| before.missing).unwrap_or(asked));
+                // A question without an answer in between says nothing, neither for nor against it.
+                let (is_missing, earlier) =
+                    (matches!(unseen, Unseen::NotYet(_)), before.and_then(|before| before.missing));
+                let missing = earlier.or(is_missing.then_some(asked));
                 let kept = before.filter(|before| {
                     !matches!(unseen, Unseen::Refused(_))
                         && before.seen.elapsed() < self.config.keep
-                        && !missing.is_some_and(|since| self.is_gone(service, since))
+                        && !(is_missing && missing.is_some_and(|since| self.is_gone(service, since)))
                 });
                 // What the kernel says of a unit hangs on no service.
                 let sure = match service {

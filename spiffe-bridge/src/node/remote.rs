@@ -86,7 +86,8 @@ impl RemoteTask {
                     changed = view.changed() => if changed.is_err() { return EndReason::Draining },
                     // Looked at above, with whatever else came meanwhile.
                     changed = &mut change => if changed.is_err() { return EndReason::Draining },
-                    () = &mut expiry => {}
+                    // Looked at above; the clock may have been set back since.
+                    () = &mut expiry => expiry.set(self.clock.sleep_until(until)),
                 }
             }
         }

@@ -41,7 +41,7 @@ struct Reading(Arc<Shared>);
 #[derive(Debug)]
 pub struct Sessions(Arc<Shared>);
 
-/// One allocation for all of it: a server has ten thousand.
+/// Together, as a server has ten thousand.
 #[derive(Debug)]
 struct Shared {
     caller: Arc<Caller>,

@@ -158,8 +158,9 @@ where
     if !matches!(expects, Expects::End(_)) && session.poll_ended(cx) {
         return Poll::Ready(News::Ended);
     }
-    if expects.is_overdue(cx) {
-        return Poll::Ready(News::Overdue);
+    // What has come is heard first, however late we are with it.
+    match served.poll_next(cx) {
+        Poll::Pending if expects.is_overdue(cx) => Poll::Ready(News::Overdue),
+        event => event.map(News::Http2),
     }
-    served.poll_next(cx).map(News::Http2)
 }

@@ -6,14 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::coop;
 
 use super::super::seats::Seats;
 use super::credit::{Credit, Place};
-use super::{Group, Job, Shared, Slot, TURN};
+use super::{Group, Job, Party, Shared, Slot, TURN};
 use crate::endpoint::metrics::Busy;
+use crate::runtime::Seldom;
 
 /// Who has begun goes before newcomers, so that what begins also ends; but a newcomer begins after so many turns.
 const NEWCOMERS_TURN: u32 = 8;
@@ -41,8 +42,11 @@ enum End {
     Moved,
 }
 
-/// A job, of which a panic ends nothing but itself: the hook of telemetry tells of it.
-struct Whole(Job);
+/// A job of a caller, of which a panic ends nothing but itself: the hook of telemetry tells of it, and this whose it was.
+struct Whole(Job, Party);
+
+/// Lines of the log on jobs that broke off.
+static BROKEN: Seldom = Seldom::several(10, Duration::from_secs(10));
 
 impl Run {
     pub(super) fn new(shared: Arc<Shared>, slot: Slot, group: Group) -> Self {
@@ -87,7 +91,7 @@ impl Run {
             std::mem::take(&mut waiting.beside)
         };
         let is_any = !beside.is_empty();
-        beside.into_iter().for_each(|job| self.seats.push(Whole(job)));
+        beside.into_iter().for_each(|job| self.seats.push(Whole(job, self.slot.0)));
         is_any
     }
 
@@ -100,7 +104,7 @@ impl Run {
         }
         // Unwind safe: what it drops when it panics is its own.
         let begun = catch_unwind(AssertUnwindSafe(|| newcomer.begin(&self.group)));
-        begun.ok().flatten().into_iter().for_each(|job| self.seats.push(Whole(job)));
+        begun.ok().flatten().into_iter().for_each(|job| self.seats.push(Whole(job, self.slot.0)));
         true
     }
 
@@ -167,6 +171,11 @@ impl Future for Whole {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // Unwind safe: it is not polled again, and what it shares with others is behind locks that are taken poisoned or
         // not.
-        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))).unwrap_or(Poll::Ready(()))
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))).unwrap_or_else(|_| {
+            if let Some(suppressed) = BROKEN.event(Instant::now()) {
+                tracing::error!(caller = %self.1, suppressed, "a connection of this caller broke off");
+            }
+            Poll::Ready(())
+        })
     }
 }

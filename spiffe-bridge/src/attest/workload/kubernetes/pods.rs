@@ -67,10 +67,11 @@ struct Container {
 impl Pods {
     /// What processes of `container` in the pod with `uid` have; `None` if the list has no such container there.
     pub(super) fn selectors(&self, uid: &str, container: &str) -> Option<SelectorSet> {
-        // Of all that go by `uid`, whose own it is first: whoever may create pods may give one of theirs another's for a hash.
+        // The one whose own `uid` is, if it is listed: whoever may create pods may give one of theirs another's for a hash.
         let pods = || self.items.iter().flatten();
         let of_uid = pods().filter(|pod| pod.metadata.uid == uid);
-        let by_hash = pods().filter(|pod| pod.hash().is_some_and(|hash| hash == uid));
+        let is_listed = of_uid.clone().next().is_some();
+        let by_hash = pods().filter(|pod| !is_listed && pod.hash().is_some_and(|hash| hash == uid));
         let mut ours = of_uid.chain(by_hash).flat_map(|pod| pod.status.all().map(move |one| (pod, one)));
         let (pod, container) = ours.find(|(_, one)| one.is(container))?;
         let mut selectors = SelectorSet::new();
@@ -228,23 +229,26 @@ mod tests {
         assert!(of("h2", "c3").unwrap().contains(&"k8s:pod-name:etcd".to_owned()));
     }
 
-    /// The namespace that `c1` of `u1` has when a pod of theirs, with their container `container`, stands before it.
-    fn beside_theirs(container: &str) -> Vec<String> {
+    /// What `wanted` of `u1` has when a pod of theirs, with their container `container`, stands before it.
+    fn beside_theirs(container: &str, wanted: &str) -> Option<Vec<String>> {
         let claims = format!(
             r#"{{"items": [{{"metadata": {{"name": "a", "namespace": "theirs", "uid": "u0",
             "annotations": {{"kubernetes.io/config.hash": "u1"}}}},
             "status": {{"containerStatuses": [{{"name": "a", "containerID": "containerd://{container}"}}]}}}},"#
         );
         let start = r#"{"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": ["#;
-        in_list(&LIST.replacen(start, &claims, 1), "u1", "c1").unwrap()
+        in_list(&LIST.replacen(start, &claims, 1), "u1", wanted)
     }
 
     #[test]
     fn a_pod_that_calls_itself_by_anothers_uid_hides_it_not() {
         // Nor if somebody wrote the other's container into its status.
         for container in ["c0", "c1"] {
-            assert!(beside_theirs(container).contains(&"k8s:ns:shop".to_owned()), "{container}");
+            let found = beside_theirs(container, "c1").unwrap();
+            assert!(found.contains(&"k8s:ns:shop".to_owned()), "{container}");
         }
+        // Nor while the other's is not in its pod's status yet.
+        assert_eq!(beside_theirs("c4", "c4"), None);
     }
 
     #[test]
