@@ -90,18 +90,27 @@ pub async fn meet(
     credential: Option<&Credential>,
 ) -> Result<(Attempt, Vec<String>)> {
     let config = Arc::new(client(credential)?);
-    let stream = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
     let name = ServerName::try_from(name.to_owned())?;
-    let request = http::get("/", &[])?;
-    let mut shown = Vec::new();
-    let attempt = async {
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
-        let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        shown = leaf.map(uris).unwrap_or_default();
-        http::exchange(stream, request).await
-    };
-    let attempt = outcome(tokio::time::timeout(Duration::from_secs(5), attempt).await?);
-    Ok((attempt, shown))
+    let mut tries = 2;
+    loop {
+        let stream = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
+        let request = http::get("/", &[])?;
+        let mut shown = Vec::new();
+        let attempt = async {
+            let stream = TlsConnector::from(config.clone()).connect(name.clone(), stream).await?;
+            let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            shown = leaf.map(uris).unwrap_or_default();
+            http::exchange(stream, request).await
+        };
+        tries -= 1;
+        match tokio::time::timeout(Duration::from_secs(5), attempt).await {
+            Ok(attempt) => return Ok((outcome(attempt), shown)),
+            // Once in CI a client heard nothing of a refusal that Envoy had logged, and why was not found out. It proves
+            // nothing either way.
+            Err(late) if tries == 0 => return Err(late.into()),
+            Err(_) => {}
+        }
+    }
 }
 
 /// The URIs that a certificate is for.
