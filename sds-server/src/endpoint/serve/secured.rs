@@ -36,6 +36,9 @@ pub struct SecuredServer<D, T, S, A> {
     crowd: Option<Handle>,
 }
 
+/// So often it is looked whether our own certificate is there, at the start.
+const NOT_YET: Duration = Duration::from_millis(2);
+
 /// What handshakes may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -109,6 +112,10 @@ where
         let (log, drain) = (&shared.log, &shared.drain);
         let groups = Groups::new(crowd, drain);
         let mut accepting = Accepting::default();
+        // Who waits already, as while a successor takes the door over, is not turned away for want of our own certificate.
+        while !handshakes.is_ready() && !drain.has_begun() {
+            tokio::time::sleep(NOT_YET).await;
+        }
         loop {
             // Without a free place the next one waits in the backlog: a crowd is served in turn.
             let next = async {

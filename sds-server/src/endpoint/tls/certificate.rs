@@ -32,6 +32,12 @@ pub struct Presenter {
     starting: Option<Guard>,
 }
 
+impl ServerCertificate {
+    pub(super) fn is_there(&self) -> bool {
+        self.0.load().is_some()
+    }
+}
+
 impl Presenter {
     /// Shows the SVID of `own`, and lets `starting` go once there is one.
     #[must_use]

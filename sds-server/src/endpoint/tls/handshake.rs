@@ -71,6 +71,11 @@ impl<T: Authorities> Handshakes<T> {
         Self { provider, trust, certificate, made: None }
     }
 
+    /// Whether there is a certificate to show.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.certificate.is_there()
+    }
+
     /// The terms of a handshake that begins now. One that began under others is looked at again when it is over, by
     /// whoever admits the peer.
     pub(crate) fn terms(&mut self) -> Result<Terms, HandshakeError> {
