@@ -57,7 +57,7 @@ pub struct WorkloadApi<S> {
 }
 
 struct Environment {
-    shared: Arc<Shared>,
+    shared: Shared,
     gate: Gate,
 }
 
@@ -66,7 +66,7 @@ impl<S> WorkloadApi<S> {
     #[must_use]
     pub fn beside(inner: S, shared: Shared, neighbours: Neighbours) -> Self {
         let gate = Gate::new(WORKLOAD, shared.config.streams);
-        let env = Arc::new(Environment { shared: Arc::new(shared), gate });
+        let env = Arc::new(Environment { shared, gate });
         Self { inner, neighbours, env }
     }
 }
@@ -197,9 +197,9 @@ where
         };
         match self.env.admit(&request, method) {
             Ok(admitted) => {
-                let shared = self.env.shared.clone();
+                let env = self.env.clone();
                 async move {
-                    let answered = admitted.answer(request.into_body(), &shared).await;
+                    let answered = admitted.answer(request.into_body(), &env.shared).await;
                     ours(
                         answered.unwrap_or_else(|(reason, status)| {
                             refused((reason, status.into_http()), WORKLOAD)
