@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use super::accept::{Accepting, Logs};
 use super::authority::Mended;
 use super::connection::Connection;
-use super::groups::{Group, Groups, Job};
+use super::groups::{First, Group, Groups, Job};
 use super::http2::Settings;
 use crate::endpoint::door::Door;
 use crate::endpoint::limits::{Config, Limits, Permit, Refused};
@@ -35,9 +35,6 @@ pub struct SecuredServer<D, T, S, A> {
     admit: A,
     crowd: Option<Handle>,
 }
-
-/// So often it is looked whether our own certificate is there, at the start.
-const NOT_YET: Duration = Duration::from_millis(2);
 
 /// What handshakes may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +107,12 @@ where
         let (service, log) = (Arc::new(service), Arc::new(Logs::default()));
         let shared = Arc::new(Shared { service, admit, http2, config, patience, log, drain });
         let (log, drain) = (&shared.log, &shared.drain);
-        let groups = Groups::new(crowd, drain);
+        let groups = Groups::<First>::new(crowd, drain);
         let mut accepting = Accepting::default();
         // Who waits already, as while a successor takes the door over, is not turned away for want of our own certificate.
-        while !handshakes.is_ready() && !drain.has_begun() {
-            tokio::time::sleep(NOT_YET).await;
+        tokio::select! {
+            () = drain.begun() => {}
+            () = handshakes.ready() => {}
         }
         loop {
             // Without a free place the next one waits in the backlog: a crowd is served in turn.

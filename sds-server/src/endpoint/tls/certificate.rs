@@ -10,16 +10,24 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use spiffe_bridge::identity::X509Svid;
 use spiffe_bridge::node::OwnIdentity;
+use tokio::sync::Notify;
 
 use crate::runtime::{Drain, Guard};
 
 /// What is shown in handshakes; nothing before the first SVID. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct ServerCertificate(Arc<ArcSwapOption<CertifiedKey>>);
+pub struct ServerCertificate(Arc<Shown>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    certificate: ArcSwapOption<CertifiedKey>,
+    /// Told of each that takes its place.
+    changed: Notify,
+}
 
 impl ResolvesServerCert for ServerCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load_full()
+        self.0.certificate.load_full()
     }
 }
 
@@ -33,8 +41,20 @@ pub struct Presenter {
 }
 
 impl ServerCertificate {
-    pub(super) fn is_there(&self) -> bool {
-        self.0.load().is_some()
+    /// Returns once there is one.
+    pub(super) async fn shown(&self) {
+        loop {
+            let changed = self.0.changed.notified(); // before the look: no change falls between the two
+            if self.0.certificate.load().is_some() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn show(&self, certificate: Option<CertifiedKey>) {
+        self.0.certificate.store(certificate.map(Arc::new));
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -69,7 +89,7 @@ impl Presenter {
         let svid = self.own.svid();
         let certified = svid.as_ref().map(|svid| certified(svid, &self.provider)).transpose();
         match certified {
-            Ok(certified) => self.certificate.0.store(certified.map(Arc::new)),
+            Ok(certified) => self.certificate.show(certified),
             // What was shown stays: it is valid for a while.
             Err(error) => tracing::error!(%error, "the server's own certificate cannot be used for TLS"),
         }

@@ -71,9 +71,9 @@ impl<T: Authorities> Handshakes<T> {
         Self { provider, trust, certificate, made: None }
     }
 
-    /// Whether there is a certificate to show.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.certificate.is_there()
+    /// Returns once there is a certificate to show.
+    pub(crate) async fn ready(&self) {
+        self.certificate.shown().await;
     }
 
     /// The terms of a handshake that begins now. One that began under others is looked at again when it is over, by
