@@ -27,6 +27,7 @@ fn serve(settings: Settings, init: Init, listeners: Listeners) -> anyhow::Result
     let metrics = telemetry::metrics::install()?;
     endpoint::describe();
     app::describe_metrics();
+    runtime::slices::short();
     let tokio =
         tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
     let place = match listeners {

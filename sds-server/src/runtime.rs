@@ -11,6 +11,7 @@ mod inherited;
 pub mod notify;
 mod readiness;
 mod signals;
+pub mod slices;
 mod supervisor;
 
 pub use crowd::Crowd;

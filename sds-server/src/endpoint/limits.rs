@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use spiffe_bridge::clock::duration;
+
+/// Holders that are remembered, at least, before it is looked who of them holds nothing.
+const HOLDERS: usize = 64;
 
 /// Bounds on what callers may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +130,7 @@ pub struct Limits {
     per_uid: u32,
     remote: u32,
     per_address: u32,
-    counts: Arc<Mutex<Counts>>,
+    counts: Arc<Counts>,
 }
 
 /// Who holds a connection.
@@ -149,21 +153,65 @@ impl Holder {
     }
 }
 
+/// Threads that accept look at these, and those that serve a crowd give back: only the former take the lock.
 #[derive(Debug, Default)]
 struct Counts {
-    total: u32,
-    remote: u32,
-    permits: u64,
-    by_holder: HashMap<Holder, u32>,
+    total: Count,
+    remote: Count,
+    permits: AtomicU64,
+    holders: Mutex<Holders>,
+}
+
+/// Files that are taken.
+#[derive(Debug, Default)]
+struct Count(AtomicU32);
+
+/// Who holds something, and some who did.
+#[derive(Debug, Default)]
+struct Holders {
+    counts: HashMap<Holder, Arc<Count>>,
+    /// So many are in the map when it is looked through for those who hold nothing any more.
+    look_at: usize,
 }
 
 /// The right to one connection, until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    holder: Holder,
     files: u32,
+    is_remote: bool,
     number: u64,
-    counts: Arc<Mutex<Counts>>,
+    of_holder: Arc<Count>,
+    counts: Arc<Counts>,
+}
+
+impl Count {
+    /// Whether `files` more, of which there are to be `most`, could be taken, and were.
+    fn take(&self, files: u32, most: u32) -> bool {
+        let more = |taken: u32| taken.checked_add(files).filter(|taken| *taken <= most);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    fn give_back(&self, files: u32) {
+        self.0.fetch_sub(files, Ordering::AcqRel);
+    }
+
+    fn taken(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Holders {
+    fn count_of(&mut self, holder: Holder) -> Arc<Count> {
+        if let Some(count) = self.counts.get(&holder) {
+            return count.clone();
+        }
+        if self.counts.len() >= self.look_at {
+            // Who holds something has the count as well. The map stays as small as the set of those.
+            self.counts.retain(|_, count| Arc::strong_count(count) > 1);
+            self.look_at = (self.counts.len() * 2).max(HOLDERS);
+        }
+        self.counts.entry(holder).or_default().clone()
+    }
 }
 
 impl Limits {
@@ -197,28 +245,12 @@ impl Limits {
     /// # Errors
     /// [`Refused::Total`], [`Refused::PerUid`] or [`Refused::PerAddress`].
     pub fn permit(&self, holder: Holder, files: u32) -> Result<Permit, Refused> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take(&mut counts, holder, files)?;
-        counts.permits += 1;
-        Ok(Permit { holder, files, number: counts.permits, counts: self.counts.clone() })
-    }
-
-    fn take(&self, counts: &mut Counts, holder: Holder, files: u32) -> Result<(), Refused> {
-        if counts.total.saturating_add(files) > self.total {
-            return Err(Refused::Total);
-        }
-        let of_holder = counts.by_holder.get(&holder).copied().unwrap_or(0).saturating_add(files);
-        match holder {
-            Holder::User(_) if of_holder > self.per_uid => return Err(Refused::PerUid),
-            Holder::Address(_) if of_holder > self.per_address || counts.remote + files > self.remote => {
-                return Err(Refused::PerAddress);
-            }
-            Holder::User(_) => {}
-            Holder::Address(_) => counts.remote += files,
-        }
-        counts.by_holder.insert(holder, of_holder);
-        counts.total += files;
-        Ok(())
+        let of_holder = self.counts.holders.lock().unwrap_or_else(PoisonError::into_inner).count_of(holder);
+        let (is_remote, counts) = (matches!(holder, Holder::Address(_)), self.counts.clone());
+        let mut permit = Permit { files: 0, is_remote, number: 0, of_holder, counts };
+        self.grow(&mut permit, files)?;
+        permit.number = self.counts.permits.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(permit)
     }
 
     /// Takes `files` more for what holds `permit`.
@@ -226,8 +258,23 @@ impl Limits {
     /// # Errors
     /// As [`Limits::permit`].
     pub fn grow(&self, permit: &mut Permit, files: u32) -> Result<(), Refused> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take(&mut counts, permit.holder, files)?;
+        let (total, remote, of_holder) = (&self.counts.total, &self.counts.remote, &permit.of_holder);
+        let (most, refused) = match permit.is_remote {
+            true => (self.per_address, Refused::PerAddress),
+            false => (self.per_uid, Refused::PerUid),
+        };
+        if !total.take(files, self.total) {
+            return Err(Refused::Total);
+        }
+        if !of_holder.take(files, most) {
+            total.give_back(files);
+            return Err(refused);
+        }
+        if permit.is_remote && !remote.take(files, self.remote) {
+            of_holder.give_back(files);
+            total.give_back(files);
+            return Err(refused);
+        }
         permit.files += files;
         Ok(())
     }
@@ -235,7 +282,7 @@ impl Limits {
     /// Files of the connections that hold a permit now.
     #[must_use]
     pub fn open(&self) -> u32 {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).total
+        self.counts.total.taken()
     }
 }
 
@@ -249,17 +296,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.total -= self.files;
-        if matches!(self.holder, Holder::Address(_)) {
-            counts.remote -= self.files;
+        self.of_holder.give_back(self.files);
+        if self.is_remote {
+            self.counts.remote.give_back(self.files);
         }
-        if let Some(of_holder) = counts.by_holder.get_mut(&self.holder) {
-            *of_holder -= self.files;
-            if *of_holder == 0 {
-                counts.by_holder.remove(&self.holder); // the map stays as small as the set of those who hold
-            }
-        }
+        self.counts.total.give_back(self.files);
     }
 }
 
@@ -308,7 +349,7 @@ mod tests {
         let _local = limits.permit(Holder::User(1), 4).unwrap();
         drop(second);
         let _net = limits.permit(address("2001:db8::ffff:1"), 1).unwrap();
-        let same_half = limits.counts.lock().unwrap().by_holder.contains_key(&address("2001:db8::2"));
+        let same_half = limits.counts.holders.lock().unwrap().counts.contains_key(&address("2001:db8::2"));
         assert!(same_half, "one host has many addresses of IPv6");
     }
 
@@ -326,10 +367,32 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_that_is_dropped_leaves_nothing_behind() {
+    fn permits_that_are_dropped_leave_little_behind() {
         let limits = limits(4, 2, 1000);
-        drop(limits.permit(Holder::User(7), 2).unwrap());
+        let _kept = limits.permit(Holder::User(7), 2).unwrap();
+        for uid in 1000..2000 {
+            drop(limits.permit(Holder::User(uid), 2).unwrap());
+        }
+        assert_eq!(limits.open(), 2);
+        let holders = limits.counts.holders.lock().unwrap();
+        assert!(holders.counts.len() <= HOLDERS && holders.counts.contains_key(&Holder::User(7)));
+    }
+
+    #[test]
+    fn threads_that_take_and_give_back_at_one_time_never_have_more_than_there_is() {
+        let limits = limits(8, 5, 1000);
+        std::thread::scope(|scope| {
+            for uid in 0..4 {
+                let limits = &limits;
+                scope.spawn(move || {
+                    for _ in 0..10_000 {
+                        let permit = limits.permit(Holder::User(uid % 2), 2);
+                        assert!(limits.open() <= 8);
+                        drop(permit);
+                    }
+                });
+            }
+        });
         assert_eq!(limits.open(), 0);
-        assert!(limits.counts.lock().unwrap().by_holder.is_empty());
     }
 }

@@ -111,13 +111,13 @@ where
                 Ok(permit) => {
                     let (party, number) = (Party::Process(pid), permit.number());
                     let accepted = Accepted { stream, credentials, permit, shared: shared.clone() };
-                    taken.begin(party, number, Box::new(accepted));
+                    taken.begin(party, number, accepted);
                 }
                 Err(refused) => shared.log.refused(refused, format_args!("uid {uid}")),
             }
         };
         let (listener, file) = listener.unwatched()?;
-        let acceptor = Acceptor::start(listener, log, take)?;
+        let acceptor = Acceptor::start(listener, &log, take)?;
         drain.begun().await;
         acceptor.stop().await;
         drop(file); // from here on a successor may bind
@@ -163,8 +163,8 @@ where
             && end.revents().contains(PollFlags::HUP)
     }
 
-    fn begin(self: Box<Self>, group: &Group) -> Option<Job> {
-        let Self { stream, credentials, mut permit, shared } = *self;
+    fn begin(self, group: &Group) -> Option<Job> {
+        let Self { stream, credentials, mut permit, shared } = self;
         let Credentials { pid, uid, .. } = credentials;
         let admitted = shared.peer(&stream, credentials, &mut permit).and_then(|peer| {
             let stream = Witnessed::new(stream, &peer, shared.log.clone());

@@ -1,11 +1,13 @@
 //! Threads for callers that keep the server busy.
 //!
 //! The kernel serves a thread at once that has run little, and lets one that never stops wait while others run. Who keeps
-//! the server busy does so on threads of its own, and those of the others stay quick. docs/decisions/0019-turns.md
+//! the server busy does so on threads of its own, and those of the others stay quick; they have shorter slices too. docs/decisions/0019-turns.md
 
 use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::slices;
 
 /// The threads. They end soon after this is dropped, with what runs on them.
 #[derive(Debug)]
@@ -17,7 +19,13 @@ impl Crowd {
     /// # Errors
     /// No threads can be had.
     pub fn start() -> io::Result<Self> {
-        Builder::new_multi_thread().thread_name("crowd").enable_all().build().map(Some).map(Self)
+        Builder::new_multi_thread()
+            .thread_name("crowd")
+            .enable_all()
+            .on_thread_start(slices::usual)
+            .build()
+            .map(Some)
+            .map(Self)
     }
 
     /// To run something there; nothing runs after this was dropped.

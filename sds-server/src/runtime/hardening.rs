@@ -1,5 +1,9 @@
 //! What the process gives up at start, and how many files it may open.
 
+use std::fs::File;
+use std::os::fd::RawFd;
+
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 /// Why the process could not be hardened.
@@ -31,7 +35,19 @@ pub fn harden() -> Result<(), HardeningError> {
             tracing::warn!(%errno, "the limit of open files could not be raised");
         }
     }
+    widen_table();
     Ok(())
+}
+
+/// The table of open files is made large enough for most servers: it grows by doubling, and whoever opens the file for
+/// which it grows waits some milliseconds for all others (RCU), as when the connections of a crowd are accepted.
+fn widen_table() {
+    const MOST: u64 = 1 << 15;
+    let highest = open_files().min(MOST).checked_sub(1).and_then(|file| RawFd::try_from(file).ok());
+    // That it cannot be had costs nothing but the time.
+    if let (Some(highest), Ok(any)) = (highest, File::open("/dev/null")) {
+        let _closed_again = fcntl_dupfd_cloexec(&any, highest);
+    }
 }
 
 /// How many files this process may have open.

@@ -5,16 +5,20 @@
 //! waits for one turn of each other that keeps the server busy, as it would if they kept the CPU busy themselves.
 //!
 //! ```text
-//! accepted ─► Groups ─► one caller's Group ─► newcomers ─► seats ◄─ work beside a connection
+//! accepted ─► Groups ─► one caller's Entrance ─► Line ─► seats ◄─ work beside a connection
 //! ```
+//!
+//! A thread that serves a crowd may be interrupted for milliseconds while it has a lock. What the threads that accept share
+//! with it they share for some instructions only, and there they neither allocate nor free what comes with a crowd: the
+//! allocator has locks too.
 //!
 //! docs/decisions/0019-turns.md
 
 mod credit;
+mod entrance;
 mod line;
 mod run;
 
-use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
 use std::pin::Pin;
@@ -30,7 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::endpoint::limits::Holder;
 use crate::runtime::{Drain, Seldom};
-use line::Line;
+use entrance::Entrance;
 use run::Run;
 
 /// A caller's turn is over after so long, and with what was begun by then.
@@ -43,13 +47,16 @@ const TOLD: Duration = Duration::from_mins(1);
 pub(super) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What waits for its first turn.
-pub(super) trait Newcomer: Send {
+pub(super) trait Newcomer: Send + 'static {
     /// Whether nobody waits for it any more.
     fn has_left(&self) -> bool;
 
     /// Its turn. `None` if it comes to nothing.
-    fn begin(self: Box<Self>, group: &Group) -> Option<Job>;
+    fn begin(self, group: &Group) -> Option<Job>;
 }
+
+/// A newcomer of a door where few begin at one time.
+pub(super) type First = Box<dyn FnOnce(&Group) -> Job + Send>;
 
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,12 +79,12 @@ impl fmt::Display for Party {
 }
 
 /// The groups of a door. What is in them is dropped with this.
-pub(super) struct Groups {
-    shared: Arc<Shared>,
+pub(super) struct Groups<N> {
+    shared: Arc<Shared<N>>,
     _running: DropGuard,
 }
 
-struct Shared {
+struct Shared<N> {
     /// Where groups run that do little, and those that do much.
     quiet: Handle,
     crowd: Option<Handle>,
@@ -85,7 +92,7 @@ struct Shared {
     stop: CancellationToken,
     /// Tasks a caller: as many as can run at one time, so that one caller alone has all of the machine.
     each: u64,
-    open: Mutex<HashMap<Slot, Group>>,
+    open: Mutex<HashMap<Slot, Arc<Entrance<N>>>>,
     /// Lines of the log that callers can cause.
     busy: Seldom,
 }
@@ -94,29 +101,22 @@ struct Shared {
 type Slot = (Party, u64);
 
 /// What runs for one caller, or a part of it. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Group(Arc<Inbox>);
 
+#[derive(Default)]
 struct Inbox {
-    waiting: Mutex<Waiting>,
-    /// Of the group's turn, but for a [`Groups::purge`].
-    line: Mutex<Line<Box<dyn Newcomer>>>,
+    /// Begun by what runs already.
+    beside: Mutex<Vec<Job>>,
     /// Whether all of them are to be polled.
     all: AtomicBool,
     task: AtomicWaker,
 }
 
-#[derive(Default)]
-struct Waiting {
-    newcomers: VecDeque<Box<dyn Newcomer>>,
-    /// Begun by what runs already.
-    beside: Vec<Job>,
-}
-
 /// Ends what it stands for when it is dropped.
 pub(super) struct Beside(AbortHandle);
 
-impl Groups {
+impl<N: Newcomer> Groups<N> {
     /// None yet. Needs a Tokio runtime, and has another for those that do much if there is a `crowd`. When `drain` begins
     /// and when it is forced, all that runs in them is polled: it need not wait for that by itself, ten thousand times.
     pub(super) fn new(crowd: Option<Handle>, drain: &Drain) -> Self {
@@ -130,36 +130,26 @@ impl Groups {
     }
 
     /// Has `newcomer` begin when it is `party`'s turn. `number` tells its connections apart.
-    pub(super) fn begin(&self, party: Party, number: u64, newcomer: Box<dyn Newcomer>) {
+    pub(super) fn begin(&self, party: Party, number: u64, newcomer: N) {
         let slot = (party, number % self.shared.each);
         let mut open = self.shared.open();
-        let (group, is_new) = match open.entry(slot) {
-            Entry::Occupied(group) => (group.get().clone(), false),
-            Entry::Vacant(place) => (place.insert(Group::new()).clone(), true),
+        let (entrance, is_new) = match open.entry(slot) {
+            Entry::Occupied(entrance) => (entrance.get().clone(), false),
+            Entry::Vacant(place) => (place.insert(Arc::default()).clone(), true),
         };
-        group.waiting().newcomers.push_back(newcomer); // under the lock: no group ends with somebody in it
+        entrance.enter(newcomer); // under the lock: no group ends with somebody in it
         drop(open);
         if is_new {
-            Run::new(self.shared.clone(), slot, group).start();
+            Run::new(self.shared.clone(), slot, entrance).start();
         } else {
-            group.0.task.wake();
+            entrance.group().0.task.wake();
         }
     }
 
     /// Lets go of all who have left before their turn.
     pub(super) fn purge(&self) {
         let open = self.shared.open(); // so that no group ends with somebody outside it
-        for group in open.values() {
-            let mut came = std::mem::take(&mut group.waiting().newcomers);
-            // Not waited for: its turn looks at it as well.
-            if let Ok(mut line) = group.0.line.try_lock() {
-                line.let_in(&mut came);
-                line.purge(|newcomer| newcomer.has_left());
-            } else {
-                came.append(&mut group.waiting().newcomers);
-                group.waiting().newcomers = came;
-            }
-        }
+        open.values().for_each(|entrance| entrance.purge());
     }
 
     /// Returns once all have ended.
@@ -169,7 +159,7 @@ impl Groups {
     }
 }
 
-impl Shared {
+impl<N: Newcomer> Shared<N> {
     async fn follow(self: Arc<Self>, drain: Drain) {
         let stop = self.stop.clone();
         let phases = async {
@@ -182,48 +172,40 @@ impl Shared {
     }
 
     fn wake_all(&self) {
-        for group in self.open().values() {
-            group.0.all.store(true, Ordering::Release);
-            group.0.task.wake();
+        for entrance in self.open().values() {
+            let Group(inbox) = entrance.group();
+            inbox.all.store(true, Ordering::Release);
+            inbox.task.wake();
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<Slot, Group>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<Slot, Arc<Entrance<N>>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Group {
-    fn new() -> Self {
-        let line = Mutex::new(Line::new());
-        let all = AtomicBool::new(false);
-        Self(Arc::new(Inbox { waiting: Mutex::default(), line, all, task: AtomicWaker::new() }))
-    }
-
-    fn line(&self) -> MutexGuard<'_, Line<Box<dyn Newcomer>>> {
-        self.0.line.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs `work` in the same group until it ends or what is returned is dropped.
     pub(super) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) -> Beside {
         let (work, handle) = abortable(work);
-        self.waiting().beside.push(Box::pin(async move { work.await.unwrap_or_default() }));
+        let work = Box::pin(async move { work.await.unwrap_or_default() });
+        self.begun_beside().push(work);
         self.0.task.wake();
         Beside(handle)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn begun_beside(&self) -> MutexGuard<'_, Vec<Job>> {
+        self.0.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One of few: what begins them bounds how many there are.
-impl<F: FnOnce(&Group) -> Job + Send> Newcomer for F {
+impl Newcomer for First {
     fn has_left(&self) -> bool {
         false
     }
 
-    fn begin(self: Box<Self>, group: &Group) -> Option<Job> {
+    fn begin(self, group: &Group) -> Option<Job> {
         Some(self(group))
     }
 }

@@ -32,7 +32,11 @@ impl<T> Line<T> {
     /// Lets in who came last; `came` is left empty.
     pub(super) fn let_in(&mut self, came: &mut VecDeque<T>) {
         self.due += came.len() * 2;
-        self.others.append(came);
+        if self.others.is_empty() {
+            std::mem::swap(&mut self.others, came);
+        } else {
+            self.others.append(came);
+        }
     }
 
     /// Looks at some, if many stand here.
@@ -61,7 +65,12 @@ impl<T> Line<T> {
 
     /// Who has waited longest.
     pub(super) fn next(&mut self) -> Option<T> {
-        self.looked.pop_front().or_else(|| self.others.pop_front())
+        let next = self.looked.pop_front().or_else(|| self.others.pop_front());
+        // Most callers have a connection or two, and no more come.
+        if self.others.is_empty() && self.others.capacity() < CROWD {
+            self.others = VecDeque::new();
+        }
+        next
     }
 }
 

@@ -12,7 +12,8 @@ use tokio::task::coop;
 
 use super::super::seats::Seats;
 use super::credit::{Credit, Place};
-use super::{Group, Job, Party, Shared, Slot, TURN};
+use super::entrance::Entrance;
+use super::{Job, Newcomer, Party, Shared, Slot, TURN};
 use crate::endpoint::metrics::Busy;
 use crate::runtime::Seldom;
 
@@ -20,10 +21,10 @@ use crate::runtime::Seldom;
 const NEWCOMERS_TURN: u32 = 8;
 
 /// The task of a group.
-pub(super) struct Run {
-    shared: Arc<Shared>,
+pub(super) struct Run<N> {
+    shared: Arc<Shared<N>>,
     slot: Slot,
-    group: Group,
+    entrance: Arc<Entrance<N>>,
     seats: Seats<Whole>,
     /// Turns in which no newcomer could begin, as those who had begun took all of them.
     passed_over: u32,
@@ -48,12 +49,12 @@ struct Whole(Job, Party);
 /// Lines of the log on jobs that broke off.
 static BROKEN: Seldom = Seldom::several(10, Duration::from_secs(10));
 
-impl Run {
-    pub(super) fn new(shared: Arc<Shared>, slot: Slot, group: Group) -> Self {
+impl<N: Newcomer> Run<N> {
+    pub(super) fn new(shared: Arc<Shared<N>>, slot: Slot, entrance: Arc<Entrance<N>>) -> Self {
         Self {
             shared,
             slot,
-            group,
+            entrance,
             seats: Seats::new(),
             passed_over: 0,
             credit: Credit::new(),
@@ -85,11 +86,8 @@ impl Run {
 
     /// Takes in who came, and what was begun beside the others; whether there was any of the latter.
     fn take_in(&mut self) -> bool {
-        let beside = {
-            let mut waiting = self.group.waiting();
-            self.group.line().let_in(&mut waiting.newcomers);
-            std::mem::take(&mut waiting.beside)
-        };
+        self.entrance.let_in();
+        let beside = std::mem::take(&mut *self.entrance.group().begun_beside());
         let is_any = !beside.is_empty();
         beside.into_iter().for_each(|job| self.seats.push(Whole(job, self.slot.0)));
         is_any
@@ -98,12 +96,12 @@ impl Run {
     /// Has the next newcomer begin; whether there was one.
     fn begin_next(&mut self) -> bool {
         self.passed_over = 0;
-        let Some(newcomer) = self.group.line().next() else { return false };
+        let Some(newcomer) = self.entrance.next() else { return false };
         if newcomer.has_left() {
             return true;
         }
         // Unwind safe: what it drops when it panics is its own.
-        let begun = catch_unwind(AssertUnwindSafe(|| newcomer.begin(&self.group)));
+        let begun = catch_unwind(AssertUnwindSafe(|| newcomer.begin(self.entrance.group())));
         begun.ok().flatten().into_iter().for_each(|job| self.seats.push(Whole(job, self.slot.0)));
         true
     }
@@ -111,9 +109,7 @@ impl Run {
     /// Whether nobody waits, nor will.
     fn is_over(&self) -> bool {
         let mut open = self.shared.open();
-        let waiting = self.group.waiting();
-        let is_over =
-            waiting.newcomers.is_empty() && waiting.beside.is_empty() && self.group.line().is_empty();
+        let is_over = self.entrance.is_empty() && self.entrance.group().begun_beside().is_empty();
         if is_over {
             open.remove(&self.slot);
         }
@@ -121,7 +117,7 @@ impl Run {
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.group.0.task.register(cx.waker()); // before the look at who waits: nobody falls between the two
+        self.entrance.group().0.task.register(cx.waker()); // before the look at who waits: nobody falls between the two
         let (began, place) = (Instant::now(), self.credit.place());
         let turn = self.poll_until(cx, began + TURN);
         self.credit.spend(began, Instant::now(), self.has_more);
@@ -137,11 +133,11 @@ impl Run {
         // What the runtime allows a task, its own I/O keeps to; it is woken for the rest.
         let is_enough = || Instant::now() >= end || !coop::has_budget_remaining();
         self.has_more = false;
-        if self.group.0.all.swap(false, Ordering::AcqRel) {
+        if self.entrance.group().0.all.swap(false, Ordering::AcqRel) {
             self.seats.wake_all();
         }
         self.take_in();
-        self.group.line().look(|newcomer| newcomer.has_left());
+        self.entrance.look();
         loop {
             let mut is_more = self.seats.poll_some(cx, is_enough);
             is_more |= self.take_in();

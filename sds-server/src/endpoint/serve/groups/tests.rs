@@ -12,11 +12,11 @@ fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
     tokio::time::timeout(Duration::from_secs(20), future).map(|done| done.expect("it takes too long"))
 }
 
-fn groups(crowd: Option<Handle>) -> Groups {
+fn groups<N: Newcomer>(crowd: Option<Handle>) -> Groups<N> {
     Groups::new(crowd, &drain::channel().1)
 }
 
-fn job(future: impl Future<Output = ()> + Send + 'static) -> Box<dyn Newcomer> {
+fn job(future: impl Future<Output = ()> + Send + 'static) -> First {
     Box::new(move |_: &Group| -> Job { Box::pin(future) })
 }
 
@@ -80,7 +80,7 @@ async fn a_panic_ends_what_panicked_and_a_group_without_anybody_ends() {
     let groups = groups(None);
     let (sender, mut told) = mpsc::channel(4);
     groups.begin(Party::Process(1), 1, job(async { panic!("a test's") }));
-    let begins: Box<dyn Newcomer> = Box::new(|_: &Group| -> Job { panic!("a test's") });
+    let begins: First = Box::new(|_: &Group| -> Job { panic!("a test's") });
     groups.begin(Party::Process(1), 1, begins);
     let lives = sender.clone();
     groups.begin(Party::Process(1), 1, job(async move { lives.send(1).await.unwrap() }));
@@ -96,7 +96,7 @@ async fn a_panic_ends_what_panicked_and_a_group_without_anybody_ends() {
 
 #[tokio::test]
 async fn work_beside_a_connection_ends_with_it() {
-    let groups = groups(None);
+    let groups = groups::<First>(None);
     let (kept, mut gone) = mpsc::channel::<()>(1);
     let (end, ends) = oneshot::channel::<()>();
     let connection = move |group: &Group| -> Job {
@@ -135,7 +135,7 @@ impl Newcomer for Waits {
         self.0
     }
 
-    fn begin(self: Box<Self>, _: &Group) -> Option<Job> {
+    fn begin(self, _: &Group) -> Option<Job> {
         self.1.send(self.0).unwrap();
         None
     }
@@ -146,7 +146,7 @@ async fn who_left_before_its_turn_does_not_begin_and_a_purge_lets_go_of_it() {
     let groups = groups(None);
     let (sender, mut begun) = mpsc::unbounded_channel();
     for left in [true, false, true, true, false] {
-        groups.begin(Party::Process(1), 1, Box::new(Waits(left, sender.clone())));
+        groups.begin(Party::Process(1), 1, Waits(left, sender.clone()));
     }
     groups.purge();
     assert_eq!(sender.strong_count(), 3, "two wait");
