@@ -25,6 +25,10 @@ use spiffe_bridge::authority::{Authority, LeafRequest};
 use spiffe_bridge::identity::SpiffeId;
 use spiffe_bridge::keys::{KeyType, workload};
 
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const IDENTITIES: usize = 10_000;
 /// Requests under way: as many as a node has that comes back to an empty cache.
 const CONCURRENT: usize = 1024;

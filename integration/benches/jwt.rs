@@ -27,6 +27,10 @@ use spiffe_bridge::jose::jws::{finish, signing_input};
 use spiffe_bridge::jose::{Algorithm, jwk, jwt_svid};
 use spiffe_bridge::keys::{KeyId, KeyManager, MemoryKeys};
 
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const TOKENS: usize = 20_000;
 /// Requests under way.
 const CONCURRENT: usize = 1024;

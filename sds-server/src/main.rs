@@ -11,6 +11,10 @@ use sds_server::{endpoint, runtime, telemetry};
 use spiffe_bridge::identity::TrustDomain;
 use spiffe_bridge::registration::check_directory;
 
+/// docs/decisions/0020-allocator.md
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Turns of tasks after which a busy thread looks for I/O: few, as a turn of a busy caller is long.
 /// docs/decisions/0019-turns.md
 const EVENT_INTERVAL: u32 = 4;
