@@ -1,7 +1,8 @@
 //! Threads for callers that keep the server busy.
 //!
 //! The kernel serves a thread at once that has run little, and lets one that never stops wait while others run. Who keeps
-//! the server busy does so on threads of its own, and those of the others stay quick; they have shorter slices too. docs/decisions/0019-turns.md
+//! the server busy does so on threads of its own, and those of the others stay quick; they have shorter slices too.
+//! docs/decisions/0019-turns.md
 
 use std::io;
 

@@ -18,7 +18,8 @@ pub enum HardeningError {
 }
 
 /// Switches core dumps off, shuts our memory to other processes of our user (no ptrace, no
-/// /proc/PID/mem), and raises the soft limit of open files to the hard one. Call it before a key is read.
+/// /proc/PID/mem), and raises the soft limit of open files to the hard one, with a
+/// table to match. Call it before a key is read.
 ///
 /// # Errors
 /// [`HardeningError`]; a limit of open files that cannot be raised is no error.

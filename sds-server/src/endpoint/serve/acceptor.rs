@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use super::accept::{Backoff, Logs};
 
 /// How many.
-const THREADS: usize = 2;
+pub(super) const THREADS: usize = 2;
 
 /// The threads; they end when this is dropped.
 pub(super) struct Acceptor {
@@ -54,7 +54,7 @@ impl Acceptor {
             let (mut take, ending) = (take.clone(), ending.clone());
             std::thread::Builder::new().name("accept".into()).spawn(move || {
                 run(&listener, &events, &stop, &log, &mut take);
-                drop((listener, take));
+                drop((listener, events, take));
                 drop(ending);
             })?;
         }

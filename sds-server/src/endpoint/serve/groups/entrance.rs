@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use super::super::acceptor;
 use super::line::Line;
 use super::{Group, Newcomer};
 
-/// One more than there are threads that accept: whoever was interrupted in one, the group's task among them, another is
-/// free.
-const LANES: usize = 3;
+/// One for each who may be interrupted in one: the threads that accept, and the group's task.
+const LANES: usize = acceptor::THREADS + 1;
 /// Room for so many is kept: of whom so many come at one time others will.
 const KEPT: usize = 64;
 
