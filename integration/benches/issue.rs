@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use common::home::Home;
+use common::home::{Home, identities};
 use common::stats::percentile;
 use common::table::{Goal, Table};
 use common::{disk, turns};
@@ -44,13 +44,14 @@ fn main() {
 async fn bench() {
     let home = Home::open().await;
     if !common::wanted("table") {
-        home.issue(IDENTITIES, CONCURRENT, one).await;
+        home.issue(identities(IDENTITIES), CONCURRENT, |a, id| Box::pin(one(a, id))).await;
         return home.stop().await;
     }
     let title =
         format!("issue, {IDENTITIES} identities on {} threads, {CONCURRENT} at once", turns::threads());
     let mut table = Table::new(&title);
-    let ours = async || home.issue(IDENTITIES, CONCURRENT, one).await;
+    let ids = identities(IDENTITIES);
+    let ours = async || home.issue(ids.clone(), CONCURRENT, |a, id| Box::pin(one(a, id))).await;
     turns::many(&mut table, "issued, recorded : minted", IDENTITIES, (ours, mint), Goal::AtLeast(0.7)).await;
     alone(&home, &mut table).await;
     home.stop().await;
@@ -60,12 +61,12 @@ async fn bench() {
 async fn alone(home: &Home, table: &mut Table) {
     let (mut ours, mut raw) = (Vec::new(), Vec::new());
     let mut scratch = disk::Scratch::new(home.directory.path());
-    for number in 0..300 {
+    for spiffe_id in identities(300) {
         let start = Instant::now();
         scratch.sync(2);
         raw.push(start.elapsed().as_secs_f64() * 1e3);
         let start = Instant::now();
-        one(home.authority.clone(), number).await;
+        one(&home.authority, spiffe_id).await;
         ours.push(start.elapsed().as_secs_f64() * 1e3);
     }
     for part in [0.5, 0.99] {
@@ -87,9 +88,8 @@ fn mint() {
 }
 
 /// What a node does for one identity.
-async fn one(authority: Authority, number: usize) {
+async fn one(authority: &Authority, spiffe_id: SpiffeId) {
     let key = workload::generate(KeyType::EcP256).unwrap();
-    let spiffe_id = SpiffeId::new(format!("spiffe://bench.test/ns/payments/sa/{number}")).unwrap();
     let request = LeafRequest { spiffe_id, dns_names: Vec::new(), public_key: key.public, lifetime: None };
     std::hint::black_box(authority.sign(request).await.unwrap());
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use common::home::Home;
+use common::home::{Home, identities};
 use common::table::{Goal, Table};
 use common::turns;
 use spiffe_bridge::authority::{Authority, TokenContent, TokenRequest};
@@ -31,7 +31,7 @@ use spiffe_bridge::keys::{KeyId, KeyManager, MemoryKeys};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-const TOKENS: usize = 20_000;
+const TOKENS: usize = 60_000;
 /// Requests under way.
 const CONCURRENT: usize = 1024;
 
@@ -75,7 +75,8 @@ async fn issue() {
     let title =
         format!("jwt, {TOKENS} tokens on {} threads, {CONCURRENT} at once, each on record", turns::threads());
     let mut table = Table::new(&title);
-    let ours = async || home.issue(TOKENS, CONCURRENT, one).await;
+    let requests: Vec<_> = identities(TOKENS).into_iter().map(request).collect();
+    let ours = async || home.issue(requests.clone(), CONCURRENT, |a, r| Box::pin(one(a, r))).await;
     turns::many(&mut table, "issued, recorded : signed", TOKENS, (ours, sign), Goal::AtLeast(0.8)).await;
     home.stop().await;
 }
@@ -90,10 +91,12 @@ fn sign() {
     });
 }
 
-async fn one(authority: Authority, number: usize) {
-    let spiffe_id = SpiffeId::new(format!("spiffe://bench.test/ns/payments/sa/{number}")).unwrap();
+fn request(spiffe_id: SpiffeId) -> TokenRequest {
     let content = TokenContent::Jwt { audience: vec!["reports".to_owned()] };
-    let request = TokenRequest { spiffe_id, content, lifetime: None };
+    TokenRequest { spiffe_id, content, lifetime: None }
+}
+
+async fn one(authority: &Authority, request: TokenRequest) {
     black_box(authority.sign_token(request).await.unwrap());
 }
 

@@ -21,9 +21,10 @@ pub use event::{Event, Record};
 const PREFIX: &[u8] = b"audit/";
 /// Outlives the pruning of every record.
 const PRUNED: &[u8] = b"audit-pruned";
-/// The most records in a row. Thousands of them a second cost much less so than in a row each; whoever looks for one
-/// reads few others.
-const ROW: usize = 64;
+/// The most bytes in a row, a longer record apart. Thousands of records a second cost much less so than in a row each;
+/// whoever looks for one reads few others. The store has pages of twice the size one after the other: with its key such a
+/// row just fits one of 32 KiB.
+const ROW: usize = 31 << 10;
 /// The rows that are read at once: half a megabyte at the most that is usual.
 const PAGE: usize = 16;
 /// The most rows that one step of pruning removes, so that a signature never waits long behind it.
@@ -76,19 +77,25 @@ impl Log {
     /// The writes that append `events`, to be made part of the caller's own transaction.
     #[must_use]
     pub fn writes<D: Serialize>(&self, events: impl IntoIterator<Item = Event<D>>) -> Vec<Write> {
-        let time = self.clock.now().unix_millis();
-        let mut events = events.into_iter().peekable();
-        let mut rows = Vec::new();
-        while events.peek().is_some() {
-            let row: Vec<_> = events.by_ref().take(ROW).collect();
-            // Its numbers follow each other: rows stand in the order of their records, whoever else writes.
-            let mut sequence = self.next.fetch_add(row.len() as u64, Ordering::Relaxed);
-            let mut value = Vec::with_capacity(row.len() * event::USUAL_BYTES);
-            for event in row {
-                Record { sequence, time, event }.write_line(&mut value);
-                sequence += 1;
+        let (time, events) = (self.clock.now().unix_millis(), events.into_iter().collect::<Vec<_>>());
+        // Numbers of a row follow each other: rows stand in the order of their records, whoever else writes.
+        let mut sequence = self.next.fetch_add(events.len() as u64, Ordering::Relaxed);
+        let (mut rows, mut row, mut line) = (Vec::new(), Vec::new(), Vec::new());
+        let put = |last: u64, row: &mut Vec<u8>| Write::Put { key: key_of(last), value: std::mem::take(row) };
+        for (left, event) in (1..=events.len()).rev().zip(events) {
+            line.clear();
+            Record { sequence, time, event }.write_line(&mut line);
+            if !row.is_empty() && row.len() + line.len() > ROW {
+                rows.push(put(sequence - 1, &mut row));
             }
-            rows.push(Write::Put { key: key_of(sequence - 1), value });
+            if row.is_empty() {
+                row.reserve(ROW.min(left * event::USUAL_BYTES));
+            }
+            row.extend_from_slice(&line);
+            sequence += 1;
+        }
+        if !row.is_empty() {
+            rows.push(put(sequence - 1, &mut row));
         }
         rows
     }

@@ -63,17 +63,43 @@ impl Sub<Duration> for Timestamp {
 }
 
 /// RFC 3339, UTC, with milliseconds where there are any.
+struct Text {
+    octets: [u8; 24],
+    length: usize,
+}
+
+impl Text {
+    /// `None` of a year of more than four digits.
+    fn of(time: Timestamp) -> Option<Self> {
+        let seconds = i64::try_from(time.unix_seconds()).unwrap_or(i64::MAX);
+        let t = time::OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+        let year = u32::try_from(t.year()).ok().filter(|year| *year < 10_000)?;
+        let ((h, m, s), millis) = (t.to_hms(), u32::try_from(time.0 % 1000).unwrap_or_default());
+        let date = [(year, 0..4), (u8::from(t.month()).into(), 5..7), (t.day().into(), 8..10)];
+        let time = [(h.into(), 11..13), (m.into(), 14..16), (s.into(), 17..19), (millis, 20..23)];
+        let mut octets = *b"0000-00-00T00:00:00.000Z";
+        for (mut value, place) in date.into_iter().chain(time) {
+            for digit in octets.get_mut(place).into_iter().flatten().rev() {
+                *digit = b'0' + u8::try_from(value % 10).unwrap_or_default();
+                value /= 10;
+            }
+        }
+        if millis == 0 {
+            octets[19] = b'Z';
+        }
+        Some(Self { octets, length: if millis == 0 { 20 } else { 24 } })
+    }
+
+    fn as_str(&self) -> &str {
+        self.octets.get(..self.length).and_then(|octets| str::from_utf8(octets).ok()).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = i64::try_from(self.unix_seconds()).unwrap_or(i64::MAX);
-        let Ok(t) = time::OffsetDateTime::from_unix_timestamp(seconds) else {
-            return write!(f, "@{}", self.0);
-        };
-        let (h, m, s) = t.to_hms();
-        write!(f, "{:04}-{:02}-{:02}T{h:02}:{m:02}:{s:02}", t.year(), u8::from(t.month()), t.day())?;
-        match self.0 % 1000 {
-            0 => f.write_str("Z"),
-            millis => write!(f, ".{millis:03}Z"),
+        match Text::of(*self) {
+            Some(text) => f.write_str(text.as_str()),
+            None => write!(f, "@{}", self.0),
         }
     }
 }
@@ -86,7 +112,11 @@ impl fmt::Debug for Timestamp {
 
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match Text::of(*self) {
+            // In one piece: each issuance has two of them on record.
+            Some(text) => serializer.serialize_str(text.as_str()),
+            None => serializer.collect_str(self),
+        }
     }
 }
 
@@ -169,6 +199,8 @@ mod tests {
         };
         check(0, "1970-01-01T00:00:00Z");
         check(1_795_469_655_042, "2026-11-23T21:34:15.042Z");
+        check(253_402_300_799_900, "9999-12-31T23:59:59.900Z");
+        check(253_402_300_800_000, "@253402300800000");
     }
 
     #[tokio::test]

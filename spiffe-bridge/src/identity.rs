@@ -16,6 +16,7 @@ mod version;
 pub use bundle::TrustBundle;
 pub use id::{
     IdError, MAX_ID_BYTES, is_reserved, parse_spiffe_id, parse_trust_domain, parse_workload_id, server_id,
+    text_of,
 };
 pub use memo::Memo;
 pub use selector::{Selector, SelectorError, SelectorSet};

@@ -68,12 +68,27 @@ async fn a_record_is_written_with_what_it_records_or_not_at_all() {
 async fn pruning_goes_in_bounded_steps() {
     let store = store();
     let (clock, hands) = Clock::manual(Timestamp::from_unix_seconds(1000));
-    let log = Log::open(store, clock).unwrap();
+    let log = Log::open(store.clone(), clock).unwrap();
     for n in 0..100 {
         log.append(vec![event(n)]).await.unwrap();
     }
-    log.append((100..2000).map(event).collect()).await.unwrap(); // thirty rows
+    // Of a kilobyte and more, one of which is longer than a row may be.
+    let wide = |n: u64| {
+        let pad = "x".repeat(if n == 1000 { 40_000 } else { 1000 });
+        Event::new("svid.issued", format!("spiffe://example.org/{n}"), json!({ "pad": pad }))
+    };
+    let writes = log.writes((100..2000).map(wide));
+    let lengths = writes.iter().map(|write| match write {
+        store::Write::Put { value, .. } => value.len(),
+        store::Write::Delete { .. } => panic!("nothing is removed"),
+    });
+    let long: Vec<usize> = lengths.filter(|length| *length > 31 << 10).collect();
+    assert!(matches!(long[..], [40_000..41_000]), "a long one lies alone: {long:?}");
+    let rows = writes.len();
+    assert!((65..80).contains(&rows), "{rows} rows");
+    store.transact(Transaction { compares: Vec::new(), writes }).await.unwrap();
     assert_eq!(sequences(&log), (0..2000).collect::<Vec<_>>(), "in order, over rows and pages");
+    assert_eq!(log.read(1000, 1).unwrap()[0].event, wide(1000));
     hands.advance(Duration::from_secs(100));
     let mut steps = Vec::new();
     loop {
@@ -82,5 +97,5 @@ async fn pruning_goes_in_bounded_steps() {
             removed => steps.push(removed),
         }
     }
-    assert_eq!(steps, [64, 64, 2]);
+    assert_eq!(steps, [64, 64, 100 + rows - 128]);
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use spiffe_bridge::authority::{self, Authority};
 use spiffe_bridge::clock::Clock;
-use spiffe_bridge::identity::TrustDomain;
+use spiffe_bridge::identity::{SpiffeId, TrustDomain};
 use spiffe_bridge::keys::{DiskKeys, KeyManager};
 use spiffe_bridge::{audit, store};
 use tempfile::TempDir;
@@ -41,22 +42,25 @@ impl Home {
         Self { directory, authority, drain, tasks }
     }
 
-    /// Has `one` issue each of `count`, `concurrent` at a time: by as many callers, each with its share.
-    pub async fn issue<O, F>(&self, count: usize, concurrent: usize, one: O)
+    /// Has `one` issue each of `what`, `concurrent` at a time: by as many callers, each with its share.
+    pub async fn issue<W, O>(&self, what: Vec<W>, concurrent: usize, one: O)
     where
-        O: Fn(Authority, usize) -> F + Clone + Send + 'static,
-        F: Future<Output = ()> + Send,
+        W: Send + 'static,
+        O: for<'a> Fn(&'a Authority, W) -> BoxFuture<'a, ()> + Clone + Send + 'static,
     {
-        let mut callers = JoinSet::new();
-        for caller in 0..concurrent.min(count) {
+        let mut shares: Vec<Vec<W>> = (0..concurrent.min(what.len())).map(|_| Vec::new()).collect();
+        let callers = shares.len();
+        what.into_iter().enumerate().for_each(|(number, what)| shares[number % callers].push(what));
+        let mut tasks = JoinSet::new();
+        for share in shares {
             let (authority, one) = (self.authority.clone(), one.clone());
-            callers.spawn(async move {
-                for number in (caller..count).step_by(concurrent) {
-                    one(authority.clone(), number).await;
+            tasks.spawn(async move {
+                for what in share {
+                    one(&authority, what).await;
                 }
             });
         }
-        while let Some(done) = callers.join_next().await {
+        while let Some(done) = tasks.join_next().await {
             done.unwrap();
         }
     }
@@ -65,4 +69,10 @@ impl Home {
         self.drain.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.join_next()).await;
     }
+}
+
+/// Whom SVIDs are issued to.
+pub fn identities(count: usize) -> Vec<SpiffeId> {
+    let id = |number| SpiffeId::new(format!("spiffe://bench.test/ns/payments/sa/{number}")).unwrap();
+    (0..count).map(id).collect()
 }

@@ -270,8 +270,13 @@ impl Derived {
     }
 }
 
-/// Loud, once for each secret.
+/// Loud, once for each secret, but for what mends itself.
 fn report(name: &str, error: CheckError) {
+    if error == CheckError::NotYetNamed {
+        // If the certificate cannot be had, whoever issues it says so.
+        tracing::info!(name, %error, "secret waits for it, the last good one stays");
+        return;
+    }
     metrics::counter!("countersign_sds_withheld_total", "reason" => error.reason()).increment(1);
     tracing::error!(name, %error, "secret not sent, the last good one stays: it would do harm");
 }

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::{Issued, Job, LeafJob, LeafRequest, Shared, SignError, mint, state, validity};
 use crate::audit::Event;
 use crate::clock::Timestamp;
-use crate::identity::{MAX_ID_BYTES, Revision, Serial, SpiffeId};
+use crate::identity::{MAX_ID_BYTES, Revision, Serial, SpiffeId, text_of};
 use crate::store::{Compare, Transaction, Write};
 use crate::x509::{DnsNames, Leaf, Validity, assemble, random_serial};
 
@@ -214,7 +214,7 @@ fn issued(prepared: &Prepared, signature: &[u8]) -> Event<Particulars> {
     let Validity { not_before, not_after } = prepared.validity;
     let (serial, signature) = (prepared.serial.clone(), BASE64.encode(signature));
     let particulars = Particulars { serial, not_before, not_after, signature };
-    Event::new("svid.issued", prepared.job.request.spiffe_id.to_string(), particulars)
+    Event::new("svid.issued", text_of(&prepared.job.request.spiffe_id), particulars)
 }
 
 fn answer_all(shared: &Shared, signed: Vec<Certified>, revision: Revision) {

@@ -48,11 +48,12 @@ impl Issuer {
         let mut waiting = Vec::with_capacity(BATCH);
         let mut prune_at = self.shared.clock.now();
         loop {
+            let is_busy = !in_flight.is_empty();
             tokio::select! {
                 biased;
                 () = drain.cancelled(), if !self.jobs.is_closed() => self.jobs.close(),
                 Some(done) = in_flight.join_next() => done.map_err(|_| IssuerError::BatchBroke)?,
-                count = self.jobs.recv_many(&mut waiting, BATCH), if in_flight.len() < IN_FLIGHT => {
+                count = next(&mut self.jobs, &mut waiting, is_busy), if in_flight.len() < IN_FLIGHT => {
                     if count == 0 {
                         break;
                     }
@@ -92,6 +93,15 @@ impl Issuer {
         }
         Ok(removed)
     }
+}
+
+/// The next batch. While others are under way those who were just answered go first: what they ask for at once makes one
+/// batch, and not one of its own for the first of them. Cancel-safe.
+async fn next(jobs: &mut mpsc::Receiver<Job>, into: &mut Vec<Job>, is_busy: bool) -> usize {
+    if is_busy {
+        tokio::task::yield_now().await;
+    }
+    jobs.recv_many(into, BATCH).await
 }
 
 impl std::fmt::Debug for Issuer {

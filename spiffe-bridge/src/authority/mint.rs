@@ -14,7 +14,7 @@ use super::validity::whole;
 use super::{Shared, SignError, TokenJob};
 use crate::audit::Event;
 use crate::clock::Timestamp;
-use crate::identity::{Revision, Token};
+use crate::identity::{Revision, Token, text_of};
 use crate::jose::jws::{finish, signing_input};
 use crate::jose::{Algorithm, jwk, jwt_svid, wit_svid};
 use crate::keys::PublicKey;
@@ -54,7 +54,10 @@ pub(super) async fn issue(shared: Arc<Shared>, jobs: Vec<TokenJob>) {
         return;
     }
     match shared.log.append(events).await {
-        Ok(revision) => minted.into_iter().for_each(|minted| answer(&shared, minted, revision)),
+        Ok(revision) => {
+            count(&shared, &minted);
+            minted.into_iter().for_each(|minted| answer(minted, revision));
+        }
         Err(error) => {
             let error = SignError::from(error);
             minted.into_iter().for_each(|minted| refuse(&shared, minted.job, error.clone()));
@@ -116,7 +119,7 @@ fn mint(shared: &Shared, request: &TokenRequest) -> Result<(IssuedToken, Event<P
     let kid = signer.kid.clone();
     let (id, not_after) = (token_id.clone(), expires);
     let particulars = Particulars { kind, token_id: id, kid, audience: said, issued, not_after };
-    let event = Event::new("token.issued", spiffe_id.to_string(), particulars);
+    let event = Event::new("token.issued", text_of(spiffe_id), particulars);
     let token = Token::from_text(text);
     Ok((IssuedToken { token, token_id, issued, not_after: expires, revision: Revision::default() }, event))
 }
@@ -128,15 +131,22 @@ fn holder_algorithm(key: &PublicKey) -> Option<Algorithm> {
         .find(|algorithm| algorithm.signing().is_some_and(|(_, scheme)| scheme.fits(key.key_type())))
 }
 
-fn answer(shared: &Shared, minted: Minted, revision: Revision) {
-    let Minted { job, mut token } = minted;
-    token.revision = revision;
-    shared.issued.fetch_add(1, Ordering::Relaxed);
-    let kind = job.request.content.kind().as_str();
-    metrics::counter!("countersign_svids_issued_total", "kind" => kind).increment(1);
+fn count(shared: &Shared, minted: &[Minted]) {
+    shared.issued.fetch_add(minted.len() as u64, Ordering::Relaxed);
+    for kind in TokenKind::ALL {
+        let is_of_it = |minted: &&Minted| minted.job.request.content.kind() == kind;
+        let count = minted.iter().filter(is_of_it).count() as u64;
+        metrics::counter!("countersign_svids_issued_total", "kind" => kind.as_str()).increment(count);
+    }
     if shared.last_error.load().is_some() {
         shared.last_error.store(None);
     }
+}
+
+fn answer(minted: Minted, revision: Revision) {
+    let Minted { job, mut token } = minted;
+    token.revision = revision;
+    let kind = job.request.content.kind().as_str();
     tracing::debug!(spiffe_id = %job.request.spiffe_id, kind, token_id = %token.token_id, "issued");
     let _ = job.answer.send(Ok(token)); // Its caller may have gone; the record stands.
 }

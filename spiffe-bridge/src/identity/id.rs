@@ -42,6 +42,12 @@ pub enum IdError {
     },
 }
 
+/// The text of a SPIFFE ID, in one piece: [`SpiffeId`] is written part by part, and there are thousands a second.
+#[must_use]
+pub fn text_of(id: &SpiffeId) -> String {
+    ["spiffe://", id.trust_domain_name(), id.path()].concat()
+}
+
 /// Parses a SPIFFE ID by SPIFFE-ID §2, in canonical spelling.
 ///
 /// # Errors

@@ -1,6 +1,5 @@
 //! JWT-SVIDs: what they say, and whether one is good. JWT-SVID.md.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,7 +9,7 @@ use spiffe::{SpiffeId, TrustDomain};
 use super::Algorithm;
 use super::jws::{Jws, JwsError};
 use crate::clock::Timestamp;
-use crate::identity::{IdError, TokenKey, TrustBundle, parse_workload_id};
+use crate::identity::{IdError, TokenKey, TrustBundle, parse_workload_id, text_of};
 
 /// What a JWT-SVID is to say.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ impl Content<'_> {
             exp: self.expires.unix_seconds(),
             iat: self.issued.unix_seconds(),
             jti: self.token_id,
-            sub: format_args!("{}", self.spiffe_id),
+            sub: &text_of(self.spiffe_id),
         };
         // Text and numbers always serialise; a token without claims would be nobody's.
         if serde_json::to_writer(&mut json, &claims).is_err() {
@@ -57,7 +56,7 @@ struct Claims<'a> {
     exp: u64,
     iat: u64,
     jti: &'a str,
-    sub: fmt::Arguments<'a>,
+    sub: &'a str,
 }
 
 /// The header, JSON: these three members and no other (JWT-SVID §2).

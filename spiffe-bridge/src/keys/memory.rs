@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
 use super::pair::Pair;
@@ -11,7 +12,13 @@ use super::{KeyError, KeyHome, KeyId, KeyManager, KeyType, PublicKey, SignatureS
 
 /// A key manager without a home: what it holds is gone when it is dropped.
 #[derive(Default)]
-pub struct MemoryKeys(RwLock<BTreeMap<KeyId, Arc<Held>>>);
+pub struct MemoryKeys {
+    /// Read without a lock: all who sign do it with the same few.
+    keys: ArcSwap<Keys>,
+    change: Mutex<()>,
+}
+
+type Keys = BTreeMap<KeyId, Arc<Held>>;
 
 /// A key, ready to sign.
 pub(super) struct Held {
@@ -27,20 +34,27 @@ impl MemoryKeys {
         Self::default()
     }
 
-    fn held(&self, id: &KeyId) -> Result<Arc<Held>, KeyError> {
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(id).cloned().ok_or_else(|| KeyError::Unknown { id: id.clone() })
+    /// What `ask` says of a key.
+    fn of<T>(&self, id: &KeyId, ask: impl FnOnce(&Held) -> Result<T, KeyError>) -> Result<T, KeyError> {
+        let keys = self.keys.load();
+        ask(keys.get(id).ok_or_else(|| KeyError::Unknown { id: id.clone() })?)
     }
 
     /// Keeps `pair` as `id`, unless the name is taken.
     pub(super) fn insert(&self, id: &KeyId, held: Held) -> Result<PublicKey, KeyError> {
-        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.change();
+        let mut keys = Keys::clone(&self.keys.load());
         if keys.contains_key(id) {
             return Err(KeyError::Exists { id: id.clone() });
         }
         let public = held.pair.public().clone();
         keys.insert(id.clone(), Arc::new(held));
+        self.keys.store(Arc::new(keys));
         Ok(public)
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,20 +96,23 @@ impl KeyManager for MemoryKeys {
     }
 
     fn public(&self, id: &KeyId) -> Result<PublicKey, KeyError> {
-        Ok(self.held(id)?.pair.public().clone())
+        self.of(id, |held| Ok(held.pair.public().clone()))
     }
 
     fn sign(&self, id: &KeyId, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        self.held(id)?.sign(scheme, message)
+        self.of(id, |held| held.sign(scheme, message))
     }
 
     fn destroy(&self, id: &KeyId) -> Result<(), KeyError> {
-        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        keys.remove(id).map(drop).ok_or_else(|| KeyError::Unknown { id: id.clone() })
+        let _change = self.change();
+        let mut keys = Keys::clone(&self.keys.load());
+        keys.remove(id).ok_or_else(|| KeyError::Unknown { id: id.clone() })?;
+        self.keys.store(Arc::new(keys)); // whoever signs with it just now ends that, and then it is wiped
+        Ok(())
     }
 
     fn list(&self) -> Result<Vec<KeyId>, KeyError> {
-        Ok(self.0.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect())
+        Ok(self.keys.load().keys().cloned().collect())
     }
 
     fn home(&self) -> KeyHome {

@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::{CaFacts, DnsNames, LintError, algorithm, der, lint};
 use crate::clock::Timestamp;
-use crate::identity::{Serial, SpiffeId};
+use crate::identity::{Serial, SpiffeId, text_of};
 use crate::keys::{KeyType, PublicKey};
 use der::{Critical, SEQUENCE};
 
@@ -134,7 +134,7 @@ impl Draft {
         der::time(&mut validity, leaf.validity.not_after).ok_or(TimeError)?;
 
         let mut names = Vec::with_capacity(256);
-        der::value(&mut names, der::primitive(6), leaf.spiffe_id.to_string().as_bytes());
+        der::value(&mut names, der::primitive(6), text_of(leaf.spiffe_id).as_bytes());
         for name in leaf.dns_names.iter() {
             der::value(&mut names, der::primitive(2), name.as_bytes());
         }

@@ -37,6 +37,9 @@ pub enum CheckError {
     /// Mostly accepted, and refused by peers.
     #[error("the leaf is no X509-SVID, or not of this name: {0}")]
     NotTheSvid(&'static str),
+    /// Accepted, and refused by peers. An entry has just gained the name: the certificate that has it is under way.
+    #[error("the certificate does not have that DNS name yet")]
+    NotYetNamed,
     /// Refused: "Failed to load certificate chain", "only RSA certificates with 2048-bit or larger keys".
     #[error("the key is of a kind that TLS peers refuse")]
     KeyKind,
@@ -107,7 +110,8 @@ impl CheckError {
             Self::Name | Self::WrongType => "type",
             Self::TooLarge | Self::CaList => "size",
             Self::Source | Self::Field | Self::Unverified | Self::Pem => "content",
-            Self::ChainUnreadable | Self::ChainOrder | Self::ChainPath | Self::NotTheSvid(_) => "chain",
+            Self::ChainUnreadable | Self::ChainOrder | Self::ChainPath => "chain",
+            Self::NotTheSvid(_) | Self::NotYetNamed => "chain",
             Self::KeyKind | Self::KeyUnreadable | Self::KeyMismatch => "key",
             Self::NoRoots | Self::RootUnreadable | Self::RootNotCa | Self::Domain | Self::Validator => {
                 "roots"

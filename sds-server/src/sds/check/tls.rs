@@ -52,9 +52,7 @@ pub(super) fn check(
         {
             Err(CheckError::NotTheSvid("it is another identity's"))
         }
-        Name::Dns { name } if !served.dns_names.iter().any(|own| own == name) => {
-            Err(CheckError::NotTheSvid("its certificate does not have that DNS name"))
-        }
+        Name::Dns { name } if !served.dns_names.iter().any(|own| own == name) => Err(CheckError::NotYetNamed),
         _ => Ok(served.validity),
     }
 }
