@@ -11,6 +11,8 @@ use integration::scratch::Scratch;
 use integration::seats::Seats;
 use integration::server::{Options, Server};
 use integration::{http, poll, sds};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
 const ID: &str = "spiffe://example.org/web";
@@ -320,4 +322,35 @@ async fn who_calls_what_is_not_there_is_told_so_each_time_and_is_not_cut_off() {
     assert!(codes.iter().all(|code| *code == Code::Unimplemented), "{codes:?}");
     sds::svid_over(channel.clone(), ID).await.unwrap();
     assert_eq!(accepted(&server).await, before, "all over one connection");
+}
+
+/// Whoever asks with its first octets is answered in one piece, with the server's own greeting: a client that is woken once
+/// has its certificate.
+#[tokio::test]
+async fn who_asks_at_once_is_answered_in_one_piece() {
+    let scratch = Scratch::new().unwrap();
+    let server = served(&scratch).await;
+    let mut fields = raw::grpc(PATH);
+    fields.push(("workload.spiffe.io", "true".into()));
+    let all = [
+        raw::PREFACE,
+        &raw::frame(raw::SETTINGS, 0, 0, &[]),
+        &raw::frame(raw::HEADERS, raw::END_HEADERS, 1, &raw::block(&fields)),
+        &raw::frame(raw::DATA, raw::END_STREAM, 1, &raw::message(&[])),
+    ]
+    .concat();
+    let pid = Pid::from_raw(i32::try_from(server.id()).unwrap()).unwrap();
+    let mut whole = 0;
+    for _ in 0..10 {
+        // The server is stopped until all has come: else it greets a client that has not asked yet.
+        kill_process(pid, Signal::STOP).unwrap();
+        let mut stream = sds::dialled(&server.socket()).await.unwrap();
+        stream.write_all(&all).await.unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
+        let mut first = vec![0; 64 << 10];
+        let count = stream.read(&mut first).await.unwrap();
+        whole += u32::from(contains(&first[..count], ID));
+    }
+    // A turn that was interrupted for long is over before its work is.
+    assert!(whole >= 3, "{whole} of 10");
 }

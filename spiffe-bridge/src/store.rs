@@ -23,6 +23,7 @@ use crate::identity::Revision;
 
 mod error;
 mod file;
+mod filled;
 mod history;
 mod writer;
 

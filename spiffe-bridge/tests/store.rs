@@ -1,7 +1,7 @@
 //! The store through its public door.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use spiffe_bridge::identity::Revision;
 use spiffe_bridge::store::{self, Changes, Compare, Store, StoreError, Stored, Transaction, Write, Writer};
@@ -213,4 +213,29 @@ fn format_of(path: &std::path::Path) -> Option<u64> {
     let db = redb::Database::open(path).unwrap();
     let meta = db.begin_read().unwrap().open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap();
     redb::ReadableTable::get(&meta, "format").unwrap().map(|format| format.value())
+}
+
+/// What is written into a hole needs more of the kernel than what goes over something.
+#[tokio::test]
+async fn the_file_has_no_holes_when_it_is_new_and_when_it_has_grown() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    let (store, _writer) = started(store::open(&path).unwrap());
+    let look = || {
+        let file = std::fs::metadata(&path).unwrap();
+        assert!(
+            file.blocks() * 512 >= file.len(),
+            "{} blocks of 512 bytes for {}",
+            file.blocks(),
+            file.len()
+        );
+        file.len()
+    };
+    let new = look();
+    let value = "x".repeat(100_000);
+    for n in 0..2 * new / 100_000 {
+        store.transact(writes([put(&n.to_string(), &value)])).await.unwrap();
+    }
+    let grown = look();
+    assert!(grown > new && grown < 16 << 20, "{new} to {grown} bytes");
 }

@@ -9,6 +9,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableTable, TableDefinition};
 
 use super::StoreError;
+use super::filled::Filled;
 use crate::identity::Revision;
 
 /// Key → (revision of its last change, value).
@@ -44,7 +45,7 @@ pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
     }
     let name = path.display().to_string();
     let backend = FileBackend::new(file).map_err(|e| refused(&name, e))?;
-    builder().create_with_backend(backend).map_err(|e| refused(&name, e))
+    builder().create_with_backend(Filled::new(backend)).map_err(|e| refused(&name, e))
 }
 
 pub(super) fn refused(name: &str, error: DatabaseError) -> StoreError {

@@ -173,6 +173,9 @@ where
     /// [`ConnectionError`], after which it is to be dropped.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, ConnectionError>> {
         let event = self.poll_turn(cx);
+        if let Poll::Ready(Ok(Event::FirstRequest)) = event {
+            return event; // the turn goes on: what was written so far goes out with the answer
+        }
         match self.cork.poll_release(cx) {
             Poll::Ready(Err(error)) if event.is_pending() => Poll::Ready(Err(error.into())),
             _ => event,

@@ -87,6 +87,10 @@ impl<N: Newcomer> Run<N> {
     /// Takes in who came, and what was begun beside the others; whether there was any of the latter.
     fn take_in(&mut self) -> bool {
         self.entrance.let_in();
+        self.take_in_beside()
+    }
+
+    fn take_in_beside(&mut self) -> bool {
         let beside = std::mem::take(&mut *self.entrance.group().begun_beside());
         let is_any = !beside.is_empty();
         beside.into_iter().for_each(|job| self.seats.push(Whole(job, self.slot.0)));
@@ -102,6 +106,8 @@ impl<N: Newcomer> Run<N> {
         }
         // Unwind safe: what it drops when it panics is its own.
         let begun = catch_unwind(AssertUnwindSafe(|| newcomer.begin(self.entrance.group())));
+        // First what it has beside it: once its caller is known, all that it has to say is said at once.
+        self.take_in_beside();
         begun.ok().flatten().into_iter().for_each(|job| self.seats.push(Whole(job, self.slot.0)));
         true
     }
