@@ -1,8 +1,8 @@
 //! The file with no holes where it grew: what is written later goes over what is there.
 //!
 //! A file that redb makes longer is a hole at first. On ext4 an fsync of data in a hole waits for one of the kernel's workers,
-//! which are anybody's: beside a crowd that opens and closes sockets it was late by 10 to 110 ms, and every answer of ours
-//! waits for an fsync. docs/decisions/0020-allocator.md
+//! which are anybody's, and late beside a crowd that opens and closes sockets. Every answer of ours waits for an fsync.
+//! docs/decisions/0020-allocator.md
 
 use std::io;
 use std::ops::Bound;
