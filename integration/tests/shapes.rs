@@ -3,6 +3,7 @@
 //! The caller has an identity here: whatever is let through answers with it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use std::io::Read;
 use std::time::Duration;
 
 use ::http::uri::PathAndQuery;
@@ -12,7 +13,7 @@ use integration::seats::Seats;
 use integration::server::{Options, Server};
 use integration::{http, poll, sds};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tonic::Code;
 
 const ID: &str = "spiffe://example.org/web";
@@ -346,11 +347,19 @@ async fn who_asks_at_once_is_answered_in_one_piece() {
         kill_process(pid, Signal::STOP).unwrap();
         let mut stream = sds::dialled(&server.socket()).await.unwrap();
         stream.write_all(&all).await.unwrap();
+        // In the kernel already when the first piece comes, which is then all that it gets.
+        let mut stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut first = vec![0; 64 << 10];
+            let count = stream.read(&mut first).unwrap();
+            contains(&first[..count], ID)
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
         kill_process(pid, Signal::CONT).unwrap();
-        let mut first = vec![0; 64 << 10];
-        let count = stream.read(&mut first).await.unwrap();
-        whole += u32::from(contains(&first[..count], ID));
+        whole += u32::from(reader.join().unwrap());
     }
-    // A turn that was interrupted for long is over before its work is.
-    assert!(whole >= 3, "{whole} of 10");
+    // A turn that was interrupted for long is over before its work is. One in ten when the greeting went out by itself.
+    println!("{whole} of 10 in one piece");
+    assert!(whole >= 5, "{whole} of 10");
 }

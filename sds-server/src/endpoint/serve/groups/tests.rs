@@ -205,3 +205,21 @@ async fn all_are_polled_when_the_drain_begins_and_when_it_is_forced() {
     drainer.force();
     all_see(true, true).await;
 }
+
+/// Once its caller is known a connection says all at once that it has to say.
+#[tokio::test]
+async fn what_a_newcomer_has_beside_it_is_polled_before_it() {
+    let groups = groups(None);
+    let (sender, mut order) = mpsc::unbounded_channel();
+    let newcomer: First = Box::new(move |group: &Group| -> Job {
+        let told = sender.clone();
+        let beside = group.beside(async move { told.send("beside").unwrap() });
+        Box::pin(async move {
+            sender.send("newcomer").unwrap();
+            drop(beside);
+        })
+    });
+    groups.begin(Party::Process(1), 1, newcomer);
+    assert_eq!(soon(order.recv()).await, Some("beside"));
+    assert_eq!(soon(order.recv()).await, Some("newcomer"));
+}
