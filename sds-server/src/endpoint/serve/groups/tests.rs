@@ -223,3 +223,80 @@ async fn what_a_newcomer_has_beside_it_is_polled_before_it() {
     assert_eq!(soon(order.recv()).await, Some("beside"));
     assert_eq!(soon(order.recv()).await, Some("newcomer"));
 }
+
+/// `begin_here` on a thread of its own, as those that accept call it.
+fn on_a_thread<N: Newcomer>(groups: &Arc<Groups<N>>, work: impl FnOnce(&Groups<N>) + Send + 'static) {
+    let groups = groups.clone();
+    std::thread::Builder::new().name("accepts".into()).spawn(move || work(&groups)).unwrap().join().unwrap();
+}
+
+fn is_here() -> bool {
+    std::thread::current().name() == Some("accepts")
+}
+
+#[tokio::test]
+async fn who_accepts_takes_the_first_turn_and_the_task_the_others() {
+    let groups = Arc::new(groups(None));
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let newcomer: First = Box::new(move |_: &Group| -> Job {
+        sender.send(is_here()).unwrap();
+        Box::pin(async move {
+            sender.send(is_here()).unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await; // a timer of the runtime's
+            sender.send(is_here()).unwrap();
+        })
+    });
+    on_a_thread(&groups, |groups| {
+        groups.begin_here(Party::Process(1), 1, newcomer, &mut Leisure::default());
+    });
+    assert_eq!((seen.try_recv(), seen.try_recv()), (Ok(true), Ok(true)), "before anything else ran");
+    assert_eq!(soon(seen.recv()).await, Some(false));
+    assert_eq!(soon(seen.recv()).await, None);
+}
+
+#[tokio::test]
+async fn who_accepts_takes_turns_for_half_of_its_time_at_most() {
+    let (mut leisure, now) = (Leisure::default(), Instant::now());
+    let hour = Duration::from_hours(1);
+    assert!(leisure.is_any(now));
+    leisure.spend(now, now + hour);
+    assert!(!leisure.is_any(now + hour * 2 - TURN) && leisure.is_any(now + hour * 2));
+
+    let groups = Arc::new(groups(None));
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let newcomer = job(async move { sender.send(is_here()).unwrap() });
+    on_a_thread(&groups, move |groups| groups.begin_here(Party::Process(1), 1, newcomer, &mut leisure));
+    assert_eq!(soon(seen.recv()).await, Some(false), "it is left to its task");
+}
+
+/// Groups begin and end all the time, and turns are taken on three threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_lost_between_two_that_take_turns() {
+    const EACH: u64 = 20_000;
+    let groups = Arc::new(groups(None));
+    let (sender, mut done) = mpsc::unbounded_channel();
+    let accepting = [0, 1].map(|offset| {
+        let (groups, sender) = (groups.clone(), sender.clone());
+        std::thread::spawn(move || {
+            let mut leisure = Leisure::default();
+            for number in 0..EACH {
+                let sender = sender.clone();
+                let steps = async move {
+                    for _ in 0..number % 3 {
+                        step().await;
+                    }
+                    sender.send(()).unwrap();
+                };
+                let party = Party::Process(u32::try_from(number / 64 % 2).unwrap());
+                groups.begin_here(party, number + offset, job(steps), &mut leisure);
+            }
+        })
+    });
+    drop(sender);
+    for _ in 0..EACH * 2 {
+        assert_eq!(soon(done.recv()).await, Some(()));
+    }
+    accepting.into_iter().for_each(|thread| thread.join().unwrap());
+    soon(groups.ended()).await;
+    assert!(groups.shared.open().is_empty());
+}
