@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use common::home::{Home, identities};
+use common::home::{Home, dealt, identities};
 use common::stats::percentile;
 use common::table::{Goal, Table};
 use common::{disk, turns};
@@ -44,15 +44,16 @@ fn main() {
 async fn bench() {
     let home = Home::open().await;
     if !common::wanted("table") {
-        home.issue(identities(IDENTITIES), CONCURRENT, |a, id| Box::pin(one(a, id))).await;
+        home.issue(dealt(identities(IDENTITIES), CONCURRENT), |a, id| Box::pin(one(a, id))).await;
         return home.stop().await;
     }
     let title =
         format!("issue, {IDENTITIES} identities on {} threads, {CONCURRENT} at once", turns::threads());
     let mut table = Table::new(&title);
-    let ids = identities(IDENTITIES);
-    let ours = async || home.issue(ids.clone(), CONCURRENT, |a, id| Box::pin(one(a, id))).await;
-    turns::many(&mut table, "issued, recorded : minted", IDENTITIES, (ours, mint), Goal::AtLeast(0.7)).await;
+    let prepare = || dealt(identities(IDENTITIES), CONCURRENT);
+    let ours = async |shares| home.issue(shares, |a, id| Box::pin(one(a, id))).await;
+    let (what, goal) = ("issued, recorded : minted", Goal::AtLeast(0.7));
+    turns::many(&mut table, what, IDENTITIES, prepare, (ours, mint), goal).await;
     alone(&home, &mut table).await;
     home.stop().await;
 }

@@ -13,11 +13,12 @@
 mod common;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use common::home::{Home, identities};
+use common::home::{Home, dealt, identities};
 use common::table::{Goal, Table};
 use common::turns;
 use spiffe_bridge::authority::{Authority, TokenContent, TokenRequest};
@@ -75,9 +76,12 @@ async fn issue() {
     let title =
         format!("jwt, {TOKENS} tokens on {} threads, {CONCURRENT} at once, each on record", turns::threads());
     let mut table = Table::new(&title);
-    let requests: Vec<_> = identities(TOKENS).into_iter().map(request).collect();
-    let ours = async || home.issue(requests.clone(), CONCURRENT, |a, r| Box::pin(one(a, r))).await;
-    turns::many(&mut table, "issued, recorded : signed", TOKENS, (ours, sign), Goal::AtLeast(0.8)).await;
+    // As many identities as callers, each of which asks again and again.
+    let requests: Vec<_> = identities(CONCURRENT).into_iter().map(request).map(Arc::new).collect();
+    let prepare = || dealt(requests.iter().cycle().take(TOKENS).cloned(), CONCURRENT);
+    let ours = async |shares| home.issue(shares, |a, r| Box::pin(one(a, r))).await;
+    let (what, goal) = ("issued, recorded : signed", Goal::AtLeast(0.8));
+    turns::many(&mut table, what, TOKENS, prepare, (ours, sign), goal).await;
     home.stop().await;
 }
 
@@ -96,8 +100,8 @@ fn request(spiffe_id: SpiffeId) -> TokenRequest {
     TokenRequest { spiffe_id, content, lifetime: None }
 }
 
-async fn one(authority: &Authority, request: TokenRequest) {
-    black_box(authority.sign_token(request).await.unwrap());
+async fn one(authority: &Authority, request: Arc<TokenRequest>) {
+    black_box(authority.sign_token(TokenRequest::clone(&request)).await.unwrap());
 }
 
 /// What the authority does for one token, without what makes it safe to answer.

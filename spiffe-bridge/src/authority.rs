@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::audit;
 use crate::clock::{Clock, Timestamp};
@@ -51,9 +51,9 @@ pub use token::{
 };
 pub use token_keys::complete;
 
-/// Requests that wait to be signed: two full batches, so that one fills while another is in flight.
-/// A caller beyond that waits for a place, which is its back-pressure.
-const QUEUE: usize = 2 * issuer::BATCH;
+/// Requests that wait to be signed: some full batches, beside those in flight. A caller beyond that waits for a place, which
+/// is its back-pressure.
+const QUEUE: usize = 8 * issuer::BATCH;
 
 /// A leaf that was issued, and is on record.
 #[derive(Debug, Clone)]
@@ -150,6 +150,8 @@ struct Shared {
     template: Template,
     jwt: Option<TokenSigner>,
     wit: Option<TokenSigner>,
+    /// Two permits for each processor: while one is handed on the other is used.
+    processors: Semaphore,
     issued: AtomicU64,
     last_error: ArcSwapOption<String>,
 }
@@ -236,6 +238,7 @@ pub fn open(
         template,
         jwt,
         wit,
+        processors: Semaphore::new(2 * std::thread::available_parallelism().map_or(1, usize::from)),
         issued: AtomicU64::new(0),
         last_error: ArcSwapOption::empty(),
     });

@@ -42,15 +42,12 @@ impl Home {
         Self { directory, authority, drain, tasks }
     }
 
-    /// Has `one` issue each of `what`, `concurrent` at a time: by as many callers, each with its share.
-    pub async fn issue<W, O>(&self, what: Vec<W>, concurrent: usize, one: O)
+    /// Has `one` issue all of `shares`: a caller for each share, one after the other.
+    pub async fn issue<W, O>(&self, shares: Vec<Vec<W>>, one: O)
     where
         W: Send + 'static,
         O: for<'a> Fn(&'a Authority, W) -> BoxFuture<'a, ()> + Clone + Send + 'static,
     {
-        let mut shares: Vec<Vec<W>> = (0..concurrent.min(what.len())).map(|_| Vec::new()).collect();
-        let callers = shares.len();
-        what.into_iter().enumerate().for_each(|(number, what)| shares[number % callers].push(what));
         let mut tasks = JoinSet::new();
         for share in shares {
             let (authority, one) = (self.authority.clone(), one.clone());
@@ -69,6 +66,13 @@ impl Home {
         self.drain.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(10), self.tasks.join_next()).await;
     }
+}
+
+/// `what`, dealt out to so many callers.
+pub fn dealt<W>(what: impl IntoIterator<Item = W>, callers: usize) -> Vec<Vec<W>> {
+    let mut shares: Vec<Vec<W>> = (0..callers).map(|_| Vec::new()).collect();
+    what.into_iter().enumerate().for_each(|(number, what)| shares[number % callers].push(what));
+    shares
 }
 
 /// Whom SVIDs are issued to.

@@ -29,19 +29,22 @@ fn batch(work: &dyn Fn()) -> f64 {
     us(cpu::thread() - before) / f64::from(BATCH)
 }
 
-/// `count` calls at once: the goal is about wall time, and CPU time is told too.
-pub async fn many(
+/// `count` calls at once, of what was prepared before the time is taken: the goal is about wall time, and CPU time is told
+/// too.
+pub async fn many<P>(
     table: &mut Table,
     what: &str,
     count: usize,
-    (ours, limit): (impl AsyncFn(), impl Fn()),
+    prepare: impl Fn() -> P,
+    (ours, limit): (impl AsyncFn(P), impl Fn()),
     goal: Goal,
 ) {
-    ours().await; // warm
+    ours(prepare()).await; // warm
     let (mut figures, mut limits) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         limits.push(spent(async || limit()).await);
-        figures.push(spent(&ours).await);
+        let prepared = prepare();
+        figures.push(spent(async || ours(prepared).await).await);
     }
     for (clock, part, goal) in [("wall", 0, goal), ("CPU", 1, Goal::None)] {
         let ratios: Vec<f64> =

@@ -28,11 +28,6 @@ struct Prepared {
 }
 
 /// A leaf that may go out, once its event is recorded.
-struct Signed {
-    leaf: Certified,
-    event: Event<Particulars>,
-}
-
 struct Certified {
     prepared: Prepared,
     certificate: CertificateDer<'static>,
@@ -68,7 +63,7 @@ async fn issue_leaves(shared: Arc<Shared>, jobs: Vec<LeafJob>) {
     let span = tracing::debug_span!("issue", leaves = jobs.len());
     metrics::histogram!("countersign_issuer_batch_leaves").record(jobs.len() as f64);
     async move {
-        let Some(prepared) = compute(jobs, {
+        let Some(prepared) = compute(&shared, jobs, {
             let s = shared.clone();
             move |jobs| prepare_all(&s, jobs)
         })
@@ -84,20 +79,19 @@ async fn issue_leaves(shared: Arc<Shared>, jobs: Vec<LeafJob>) {
             return refuse_all(&shared, prepared.into_iter().map(|p| p.job), &error);
         }
         metrics::histogram!("countersign_issuer_reserve_seconds").record(started.elapsed());
-        let Some(signed) = compute(prepared, {
+        let signed = compute(&shared, prepared, {
             let s = shared.clone();
-            move |p| sign_all(&s, p)
-        })
-        .await
-        else {
-            return;
-        };
+            move |p| {
+                let (signed, events): (Vec<_>, Vec<_>) = sign_all(&s, p).into_iter().unzip();
+                (signed, s.log.writes(events))
+            }
+        });
+        let Some((signed, records)) = signed.await else { return };
         if signed.is_empty() {
             return;
         }
         let started = Instant::now();
-        let (signed, events): (Vec<_>, Vec<_>) = signed.into_iter().map(|s| (s.leaf, s.event)).unzip();
-        let recorded = shared.log.append(events).await;
+        let recorded = shared.log.write(records).await;
         metrics::histogram!("countersign_issuer_record_seconds").record(started.elapsed());
         match recorded {
             Ok(revision) => answer_all(&shared, signed, revision),
@@ -113,13 +107,17 @@ async fn issue_leaves(shared: Arc<Shared>, jobs: Vec<LeafJob>) {
 /// Runs `work` where it does not hold up the runtime. `None` if it broke off: the answers are then
 /// dropped, and their callers told that the authority has stopped.
 pub(super) async fn compute<T: Send + 'static, U: Send + 'static>(
+    shared: &Shared,
     items: Vec<T>,
-    work: impl FnOnce(Vec<T>) -> Vec<U> + Send + 'static,
-) -> Option<Vec<U>> {
+    work: impl FnOnce(Vec<T>) -> U + Send + 'static,
+) -> Option<U> {
     if items.len() <= INLINE {
         return Some(work(items));
     }
+    // More than the processors can do at one time would only all be done later.
+    let processor = shared.processors.acquire().await.ok()?;
     let done = tokio::task::spawn_blocking(move || work(items)).await;
+    drop(processor);
     done.inspect_err(|error| tracing::error!(%error, "a batch of signatures broke off")).ok()
 }
 
@@ -190,7 +188,7 @@ async fn reserve(shared: &Shared, prepared: &[Prepared]) -> Result<(), SignError
 }
 
 /// Signs what is reserved, and answers where the key manager fails.
-fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<Signed> {
+fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<(Certified, Event<Particulars>)> {
     let signer = shared.signer.facts.public_key.key_type();
     let sign = |prepared: Prepared| match shared.keys.sign(
         &shared.signer.key,
@@ -200,7 +198,7 @@ fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<Signed> {
         Ok(signature) => {
             let certificate = assemble(&prepared.tbs, signer, &signature);
             let event = issued(&prepared, &signature);
-            Some(Signed { leaf: Certified { prepared, certificate }, event })
+            Some((Certified { prepared, certificate }, event))
         }
         Err(error) => {
             refuse(shared, prepared.job, error.into());

@@ -11,11 +11,12 @@ use super::{IssuerError, Job, Shared, batch, state};
 use crate::identity::TrustBundle;
 use crate::store::{StoreError, Transaction, Write};
 
-/// The most leaves in a batch: one reservation, one fsync. More would only make the first wait, and leave the
-/// processors without work while the disk has it.
-pub(super) const BATCH: usize = 256;
-/// The batches in flight: two being signed, one being reserved, one being recorded.
-const IN_FLIGHT: usize = 4;
+/// The most leaves in a batch: one reservation, one record. Few, so that batches do not all end at one time and leave the
+/// processors without work while the disk has them; transactions that come together share a commit anyway.
+pub(super) const BATCH: usize = 64;
+/// The batches in flight. As many are signed at one time as there are processors; the others are on the way to and from
+/// the disk, or with those who asked.
+const IN_FLIGHT: usize = 16;
 /// How often expired reservations are looked for, and how soon again while there are more.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const PRUNE_AGAIN: Duration = Duration::from_secs(1);

@@ -44,16 +44,19 @@ pub(super) async fn issue(shared: Arc<Shared>, jobs: Vec<TokenJob>) {
     if jobs.is_empty() {
         return;
     }
-    let minted = compute(jobs, {
+    let minted = compute(&shared, jobs, {
         let shared = shared.clone();
-        move |jobs| jobs.into_iter().filter_map(|job| mint_or_refuse(&shared, job)).collect()
+        move |jobs| {
+            let minted = jobs.into_iter().filter_map(|job| mint_or_refuse(&shared, job));
+            let (minted, events): (Vec<Minted>, Vec<_>) = minted.unzip();
+            (minted, shared.log.writes(events))
+        }
     });
-    let Some(minted) = minted.await else { return };
-    let (minted, events): (Vec<Minted>, Vec<_>) = minted.into_iter().unzip();
+    let Some((minted, records)) = minted.await else { return };
     if minted.is_empty() {
         return;
     }
-    match shared.log.append(events).await {
+    match shared.log.write(records).await {
         Ok(revision) => {
             count(&shared, &minted);
             minted.into_iter().for_each(|minted| answer(minted, revision));
