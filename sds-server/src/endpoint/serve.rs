@@ -38,7 +38,7 @@ use accept::Logs;
 use acceptor::Acceptor;
 use authority::Mended;
 use connection::Connection;
-use groups::{Group, Groups, Job, Leisure, Newcomer};
+use groups::{Group, Groups, Job, Newcomer};
 use http2::Settings;
 use witness::Witnessed;
 
@@ -95,7 +95,7 @@ where
             Shared { service, admit, http2, limits, processes, first_request, log: log.clone(), drain };
         let shared = Arc::new(shared);
         let (drain, taken) = (shared.drain.clone(), groups.clone());
-        let (mut purged, mut leisure) = (Instant::now(), Leisure::default());
+        let mut purged = Instant::now();
         let take = move |stream: UnixStream| {
             let Ok(credentials) = Credentials::of(&stream) else {
                 return shared.log.refused(Refused::NoCredentials, "somebody");
@@ -111,7 +111,7 @@ where
                 Ok(permit) => {
                     let (party, number) = (Party::Process(pid), permit.number());
                     let accepted = Accepted { stream, credentials, permit, shared: shared.clone() };
-                    taken.begin_here(party, number, accepted, &mut leisure);
+                    taken.begin(party, number, accepted);
                 }
                 Err(refused) => shared.log.refused(refused, format_args!("uid {uid}")),
             }

@@ -1,8 +1,7 @@
 //! The threads that take connections from the kernel's line, in which all callers stand together.
 //!
 //! They do little with each, and have their share of the CPU whatever the runtime is busy with: so the line stays short, and
-//! who comes after a crowd does not wait until the crowd was served. While they have the leisure they serve who is not of the
-//! crowd: who waits for an answer waits for no other thread to be woken then. They are several, so that each uses less than the kernel
+//! who comes after a crowd does not wait until the crowd was served. They are several, so that each uses less than the kernel
 //! would give it: such a thread is run at once when it is woken, and one that uses its share up waits for its next slice.
 
 use std::io;

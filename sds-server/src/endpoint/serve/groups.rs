@@ -18,7 +18,6 @@ mod credit;
 mod entrance;
 mod line;
 mod run;
-mod turns;
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
@@ -35,8 +34,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::endpoint::limits::Holder;
 use crate::runtime::{Drain, Seldom};
-pub(super) use run::Leisure;
-use run::{Caller, Run};
+use entrance::Entrance;
+use run::Run;
 
 /// A caller's turn is over after so long, and with what was begun by then.
 pub(super) const TURN: Duration = Duration::from_micros(100);
@@ -93,7 +92,7 @@ struct Shared<N> {
     stop: CancellationToken,
     /// Tasks a caller: as many as can run at one time, so that one caller alone has all of the machine.
     each: u64,
-    open: Mutex<HashMap<Slot, Arc<Caller<N>>>>,
+    open: Mutex<HashMap<Slot, Arc<Entrance<N>>>>,
     /// Lines of the log that callers can cause.
     busy: Seldom,
 }
@@ -132,42 +131,25 @@ impl<N: Newcomer> Groups<N> {
 
     /// Has `newcomer` begin when it is `party`'s turn. `number` tells its connections apart.
     pub(super) fn begin(&self, party: Party, number: u64, newcomer: N) {
-        match self.enter(party, number, newcomer) {
-            (_, Some(run)) => run.start(),
-            (caller, None) => caller.wake(),
-        }
-    }
-
-    /// The same from a thread of its own, outside the runtime, which takes the turn itself if it has the `leisure`: who waits
-    /// for an answer waits for no other thread then.
-    pub(super) fn begin_here(&self, party: Party, number: u64, newcomer: N, leisure: &mut Leisure) {
-        let (caller, run) = self.enter(party, number, newcomer);
-        caller.take_turn(&self.shared.quiet, leisure);
-        // In any case: it may have to go, or to end, or have been kept from a turn.
-        match run {
-            Some(run) => run.start(),
-            None => caller.wake(),
-        }
-    }
-
-    /// Whose group it is, and what is to be started if it is new.
-    fn enter(&self, party: Party, number: u64, newcomer: N) -> (Arc<Caller<N>>, Option<Run<N>>) {
         let slot = (party, number % self.shared.each);
         let mut open = self.shared.open();
-        let (caller, is_new) = match open.entry(slot) {
-            Entry::Occupied(caller) => (caller.get().clone(), false),
-            Entry::Vacant(place) => (place.insert(Arc::new(Caller::new(party))).clone(), true),
+        let (entrance, is_new) = match open.entry(slot) {
+            Entry::Occupied(entrance) => (entrance.get().clone(), false),
+            Entry::Vacant(place) => (place.insert(Arc::default()).clone(), true),
         };
-        caller.entrance.enter(newcomer); // under the lock: no group ends with somebody in it
+        entrance.enter(newcomer); // under the lock: no group ends with somebody in it
         drop(open);
-        let run = is_new.then(|| Run::new(self.shared.clone(), slot, caller.clone()));
-        (caller, run)
+        if is_new {
+            Run::new(self.shared.clone(), slot, entrance).start();
+        } else {
+            entrance.group().0.task.wake();
+        }
     }
 
     /// Lets go of all who have left before their turn.
     pub(super) fn purge(&self) {
         let open = self.shared.open(); // so that no group ends with somebody outside it
-        open.values().for_each(|caller| caller.entrance.purge());
+        open.values().for_each(|entrance| entrance.purge());
     }
 
     /// Returns once all have ended.
@@ -190,13 +172,14 @@ impl<N: Newcomer> Shared<N> {
     }
 
     fn wake_all(&self) {
-        for caller in self.open().values() {
-            caller.entrance.group().0.all.store(true, Ordering::Release);
-            caller.wake();
+        for entrance in self.open().values() {
+            let Group(inbox) = entrance.group();
+            inbox.all.store(true, Ordering::Release);
+            inbox.task.wake();
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<Slot, Arc<Caller<N>>>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<Slot, Arc<Entrance<N>>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,18 +8,15 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::io::{write, writev};
 use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::task::coop::poll_proceed;
 
 use super::accept::Logs;
 use crate::endpoint::limits::Refused;
@@ -28,20 +25,11 @@ use crate::endpoint::peer::Peer;
 /// A stream of one process.
 #[derive(Debug)]
 pub(super) struct Witnessed {
-    stream: Socket,
+    stream: UnixStream,
     /// Who connected, as our PID namespace has it.
     pid: u32,
     uid: u32,
     log: Arc<Logs>,
-}
-
-/// What came with a connection is read at once, and answered: the runtime hears of a socket only when it is next told of all.
-/// Then the runtime watches it.
-#[derive(Debug)]
-enum Socket {
-    /// `None` for a moment only, and when the runtime has no room.
-    New(Option<StdUnixStream>),
-    Watched(UnixStream),
 }
 
 /// Room for the writer's credentials and for nothing else: descriptors that are sent along find no place, and are
@@ -57,14 +45,15 @@ impl Witnessed {
     /// for credentials comes without, and is refused.
     ///
     /// # Errors
-    /// The kernel does not give credentials.
+    /// The kernel does not give credentials, or the runtime has no room for it.
     pub(super) fn new(stream: StdUnixStream, peer: &Peer, log: Arc<Logs>) -> io::Result<Self> {
         set_socket_passcred(&stream, true)?;
-        Ok(Self { stream: Socket::New(Some(stream)), pid: peer.pid, uid: peer.uid, log })
+        let stream = UnixStream::from_std(stream)?;
+        Ok(Self { stream, pid: peer.pid, uid: peer.uid, log })
     }
 
-    /// What `receive` has come with, if who connected wrote it.
-    fn judge(&self, (count, writer): (usize, Option<u32>)) -> io::Result<usize> {
+    fn take(&self, into: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        let (count, writer) = receive(self.stream.as_raw_fd(), into)?;
         // The end of the stream has no writer.
         if count == 0 || writer == Some(self.pid) {
             return Ok(count);
@@ -77,7 +66,7 @@ impl Witnessed {
 
 /// Reads once: how many bytes came, which are initialised then and no others, and the process that wrote them, if the
 /// kernel says.
-fn receive(socket: BorrowedFd<'_>, into: &mut [MaybeUninit<u8>]) -> io::Result<(usize, Option<u32>)> {
+fn receive(socket: RawFd, into: &mut [MaybeUninit<u8>]) -> io::Result<(usize, Option<u32>)> {
     let mut ancillary = Ancillary([0; SPACE]);
     let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     // SAFETY: all zeros is a message header without any part.
@@ -87,7 +76,7 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [MaybeUninit<u8>]) -> io::Result<(
     message.msg_control = (&raw mut ancillary.0).cast();
     message.msg_controllen = SPACE;
     // SAFETY: the header points to one part and to room for ancillary data, both ours, live, and as long as it says.
-    let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+    let count = unsafe { libc::recvmsg(socket, &raw mut message, libc::MSG_CMSG_CLOEXEC) };
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: recvmsg has set the length of what it wrote; the header found lies within it, or is null.
     let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_ref() };
@@ -105,65 +94,31 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [MaybeUninit<u8>]) -> io::Result<(
     Ok((count, writer))
 }
 
-impl Socket {
-    /// Does `with` on a new socket at once, and else when the runtime says that the socket is ready for it.
-    fn poll_io<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        interest: Interest,
-        mut with: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
+impl AsyncRead for Witnessed {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            let done = match self {
-                Self::New(stream) => {
-                    let socket = stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-                    let proceed = ready!(poll_proceed(cx)); // as the runtime's own I/O
-                    let done = with(socket.as_fd());
-                    proceed.made_progress();
-                    if done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-                        let stream = stream.take().ok_or(io::ErrorKind::NotConnected)?;
-                        *self = Self::Watched(UnixStream::from_std(stream)?);
-                    }
-                    done
+            ready!(self.stream.poll_read_ready(cx))?;
+            // Not cleared first: the HTTP/2 library's buffer is two pages, and most of it is never touched.
+            // SAFETY: nothing in it is made uninitialised; the kernel only writes.
+            let unfilled = unsafe { into.unfilled_mut() };
+            match self.stream.try_io(Interest::READABLE, || self.take(unfilled)) {
+                Ok(count) => {
+                    // SAFETY: so many bytes were written by the kernel.
+                    unsafe { into.assume_init(count) };
+                    into.advance(count);
+                    return Poll::Ready(Ok(()));
                 }
-                Self::Watched(stream) => {
-                    ready!(match interest {
-                        Interest::READABLE => stream.poll_read_ready(cx),
-                        _ => stream.poll_write_ready(cx),
-                    })?;
-                    stream.try_io(interest, || with(stream.as_fd()))
-                }
-            };
-            match done {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {} // it was not ready after all
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 }
 
-impl AsyncRead for Witnessed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        // Not cleared first: the HTTP/2 library's buffer is two pages, and most of it is never touched.
-        // SAFETY: nothing in it is made uninitialised; the kernel only writes.
-        let unfilled = unsafe { into.unfilled_mut() };
-        let read = ready!(self.stream.poll_io(cx, Interest::READABLE, |socket| receive(socket, unfilled)))?;
-        let count = self.judge(read)?;
-        // SAFETY: so many bytes were written by the kernel.
-        unsafe { into.assume_init(count) };
-        into.advance(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
 impl AsyncWrite for Witnessed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream.poll_io(cx, Interest::WRITABLE, |socket| Ok(write(socket, bytes)?))
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -171,23 +126,19 @@ impl AsyncWrite for Witnessed {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_io(cx, Interest::WRITABLE, |socket| Ok(writev(socket, slices)?))
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.stream.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // a socket holds nothing back
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = match &self.stream {
-            Socket::New(stream) => stream.as_ref().map_or(Ok(()), |stream| shutdown(stream, Shutdown::Write)),
-            Socket::Watched(stream) => shutdown(stream, Shutdown::Write),
-        };
-        Poll::Ready(Ok(done?))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

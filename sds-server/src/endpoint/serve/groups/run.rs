@@ -1,38 +1,39 @@
-//! A group's task, and who takes turns in its place.
+//! A group's task, which takes its turns.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
+use tokio::task::coop;
 
-use super::credit::Place;
+use super::super::seats::Seats;
+use super::credit::{Credit, Place};
 use super::entrance::Entrance;
-use super::turns::Turns;
-use super::{Newcomer, Party, Shared, Slot};
+use super::{Job, Newcomer, Party, Shared, Slot, TURN};
 use crate::endpoint::metrics::Busy;
+use crate::runtime::Seldom;
+
+/// Who has begun goes before newcomers, so that what begins also ends; but a newcomer begins after so many turns.
+const NEWCOMERS_TURN: u32 = 8;
 
 /// The task of a group.
-pub(super) struct Run<N: Newcomer> {
+pub(super) struct Run<N> {
     shared: Arc<Shared<N>>,
     slot: Slot,
-    caller: Arc<Caller<N>>,
+    entrance: Arc<Entrance<N>>,
+    seats: Seats<Whole>,
+    /// Turns in which no newcomer could begin, as those who had begun took all of them.
+    passed_over: u32,
+    credit: Credit,
     /// While it is of the crowd.
     busy: Option<Busy>,
+    /// Whether its last turn was over before its work was.
+    has_more: bool,
 }
-
-/// A group. Its turns are taken by whoever is there first, and not waited for by another.
-pub(super) struct Caller<N> {
-    pub(super) entrance: Entrance<N>,
-    turns: Mutex<Turns>,
-    is_of_crowd: AtomicBool,
-}
-
-/// What a thread has for turns beside what it is there for: as much as for that.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Leisure(Instant);
 
 /// How a run of a group ends.
 enum End {
@@ -42,81 +43,38 @@ enum End {
     Moved,
 }
 
-impl<N: Newcomer> Caller<N> {
-    pub(super) fn new(party: Party) -> Self {
-        let (entrance, turns) = (Entrance::default(), Mutex::new(Turns::new(party)));
-        Self { entrance, turns, is_of_crowd: AtomicBool::new(false) }
-    }
+/// A job of a caller, of which a panic ends nothing but itself: the hook of telemetry tells of it, and this whose it was.
+struct Whole(Job, Party);
 
-    /// A turn on this thread if it has the leisure, nobody takes one just now, and the caller is not of the crowd. Its task
-    /// is not waited for: it has been woken perhaps, and does not run yet.
-    pub(super) fn take_turn(&self, runtime: &Handle, leisure: &mut Leisure) {
-        let began = Instant::now();
-        if !leisure.is_any(began) || self.is_of_crowd.load(Ordering::Relaxed) {
-            return;
-        }
-        let Some(mut turns) = self.try_turns() else { return };
-        // Not for the waiting: here the runtime allows it what it would allow a task.
-        runtime.block_on(async { turns.take_beside(&self.entrance) });
-        drop(turns);
-        leisure.spend(began, Instant::now());
-    }
-
-    /// Wakes its task, if it has one.
-    pub(super) fn wake(&self) {
-        self.entrance.group().0.task.wake();
-    }
-
-    fn try_turns(&self) -> Option<MutexGuard<'_, Turns>> {
-        match self.turns.try_lock() {
-            Ok(turns) => Some(turns),
-            Err(TryLockError::Poisoned(turns)) => Some(turns.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
-    fn turns(&self) -> MutexGuard<'_, Turns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Leisure {
-    fn default() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Leisure {
-    pub(super) fn is_any(self, now: Instant) -> bool {
-        now >= self.0
-    }
-
-    pub(super) fn spend(&mut self, began: Instant, ended: Instant) {
-        self.0 = ended + ended.saturating_duration_since(began);
-    }
-}
+/// Lines of the log on jobs that broke off.
+static BROKEN: Seldom = Seldom::several(10, Duration::from_secs(10));
 
 impl<N: Newcomer> Run<N> {
-    pub(super) fn new(shared: Arc<Shared<N>>, slot: Slot, caller: Arc<Caller<N>>) -> Self {
-        Self { shared, slot, caller, busy: None }
+    pub(super) fn new(shared: Arc<Shared<N>>, slot: Slot, entrance: Arc<Entrance<N>>) -> Self {
+        Self {
+            shared,
+            slot,
+            entrance,
+            seats: Seats::new(),
+            passed_over: 0,
+            credit: Credit::new(),
+            busy: None,
+            has_more: false,
+        }
     }
 
-    /// Spawns it where its credit has it, if there is anything to do.
+    /// Spawns it where its credit has it.
     pub(super) fn start(mut self) {
         let shared = self.shared.clone();
-        let turns = self.caller.turns();
-        let is_busy = turns.place() == Place::Crowd;
-        let is_over = self.is_over(&turns);
-        drop(turns);
-        if is_over {
-            return;
-        }
+        let place = match (self.credit.place(), &shared.crowd) {
+            (Place::Crowd, Some(crowd)) => crowd,
+            _ => &shared.quiet,
+        };
+        let is_busy = self.credit.place() == Place::Crowd;
         if is_busy && let Some(suppressed) = shared.busy.event(Instant::now()) {
             tracing::info!(caller = %self.slot.0, suppressed, "a caller keeps the server busy: others go before it");
         }
         self.busy = is_busy.then(Busy::count);
-        self.caller.is_of_crowd.store(is_busy, Ordering::Relaxed);
-        let place = shared.crowd.as_ref().filter(|_| is_busy).unwrap_or(&shared.quiet);
         let (stop, mut run) = (shared.stop.clone(), self);
         let running = async move {
             if let Some(End::Moved) = stop.run_until_cancelled(poll_fn(|cx| run.poll_turn(cx))).await {
@@ -126,35 +84,100 @@ impl<N: Newcomer> Run<N> {
         shared.tasks.spawn_on(running, place);
     }
 
-    fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<End> {
-        // Before the look at who waits: nobody falls between the two.
-        self.caller.entrance.group().0.task.register(cx.waker());
-        // Who takes one on another thread wakes this task after it.
-        let Some(mut turns) = self.caller.try_turns() else { return Poll::Pending };
-        turns.take(cx, &self.caller.entrance);
-        let is_elsewhere = (turns.place() == Place::Crowd) != self.busy.is_some();
-        match () {
-            () if self.is_over(&turns) => Poll::Ready(End::Over),
-            () if is_elsewhere && self.shared.crowd.is_some() => Poll::Ready(End::Moved),
-            () => Poll::Pending,
-        }
+    /// Takes in who came, and what was begun beside the others; whether there was any of the latter.
+    fn take_in(&mut self) -> bool {
+        self.entrance.let_in();
+        self.take_in_beside()
     }
 
-    /// Whether nobody is left, nor will be.
-    fn is_over(&self, turns: &Turns) -> bool {
-        let (entrance, mut open) = (&self.caller.entrance, self.shared.open());
-        let is_over = turns.is_empty() && entrance.is_empty() && entrance.group().begun_beside().is_empty();
+    fn take_in_beside(&mut self) -> bool {
+        let beside = std::mem::take(&mut *self.entrance.group().begun_beside());
+        let is_any = !beside.is_empty();
+        beside.into_iter().for_each(|job| self.seats.push(Whole(job, self.slot.0)));
+        is_any
+    }
+
+    /// Has the next newcomer begin; whether there was one.
+    fn begin_next(&mut self) -> bool {
+        self.passed_over = 0;
+        let Some(newcomer) = self.entrance.next() else { return false };
+        if newcomer.has_left() {
+            return true;
+        }
+        // Unwind safe: what it drops when it panics is its own.
+        let begun = catch_unwind(AssertUnwindSafe(|| newcomer.begin(self.entrance.group())));
+        // First what it has beside it: once its caller is known, all that it has to say is said at once.
+        self.take_in_beside();
+        begun.ok().flatten().into_iter().for_each(|job| self.seats.push(Whole(job, self.slot.0)));
+        true
+    }
+
+    /// Whether nobody waits, nor will.
+    fn is_over(&self) -> bool {
+        let mut open = self.shared.open();
+        let is_over = self.entrance.is_empty() && self.entrance.group().begun_beside().is_empty();
         if is_over {
             open.remove(&self.slot);
         }
         is_over
     }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.entrance.group().0.task.register(cx.waker()); // before the look at who waits: nobody falls between the two
+        let (began, place) = (Instant::now(), self.credit.place());
+        let turn = self.poll_until(cx, began + TURN);
+        self.credit.spend(began, Instant::now(), self.has_more);
+        match turn {
+            Poll::Pending if self.shared.crowd.is_some() && self.credit.place() != place => {
+                Poll::Ready(End::Moved)
+            }
+            turn => turn,
+        }
+    }
+
+    fn poll_until(&mut self, cx: &mut Context<'_>, end: Instant) -> Poll<End> {
+        // What the runtime allows a task, its own I/O keeps to; it is woken for the rest.
+        let is_enough = || Instant::now() >= end || !coop::has_budget_remaining();
+        self.has_more = false;
+        if self.entrance.group().0.all.swap(false, Ordering::AcqRel) {
+            self.seats.wake_all();
+        }
+        self.take_in();
+        self.entrance.look();
+        loop {
+            let mut is_more = self.seats.poll_some(cx, is_enough);
+            is_more |= self.take_in();
+            if !is_more || self.passed_over >= NEWCOMERS_TURN {
+                is_more |= self.begin_next();
+            }
+            if !is_more {
+                return if self.seats.is_empty() && self.is_over() {
+                    Poll::Ready(End::Over)
+                } else {
+                    Poll::Pending
+                };
+            }
+            if is_enough() {
+                self.has_more = true;
+                self.passed_over += 1;
+                cx.waker().wake_by_ref(); // the other callers have their turn
+                return Poll::Pending;
+            }
+        }
+    }
 }
 
-/// What is in it ends with it.
-impl<N: Newcomer> Drop for Run<N> {
-    fn drop(&mut self) {
-        let left = self.caller.turns().clear();
-        drop(left);
+impl Future for Whole {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Unwind safe: it is not polled again, and what it shares with others is behind locks that are taken poisoned or
+        // not.
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))).unwrap_or_else(|_| {
+            if let Some(suppressed) = BROKEN.event(Instant::now()) {
+                tracing::error!(caller = %self.1, suppressed, "a connection of this caller broke off");
+            }
+            Poll::Ready(())
+        })
     }
 }

@@ -4,9 +4,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::{Command, Stdio};
 
-use futures::FutureExt as _;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
 use super::*;
 use crate::endpoint::uds::Listener;
@@ -73,40 +72,4 @@ async fn descriptors_that_are_sent_along_are_not_taken() {
     assert_eq!(served.read(&mut buffer).await.unwrap(), 1);
     // Had we got it, the pipe would be open still, and this would not end.
     assert_eq!(end.read(&mut buffer).unwrap(), 0);
-}
-
-/// The runtime has not heard of the socket yet.
-#[tokio::test]
-async fn what_came_with_the_connection_is_read_and_answered_at_once() {
-    let (mut client, stream, _dir) = connection().await;
-    client.write_all(b"question").unwrap();
-    let mut served = witnessed(stream);
-    let mut buffer = [0; 64];
-    assert_eq!(served.read(&mut buffer).now_or_never().unwrap().unwrap(), 8);
-    assert_eq!(served.write(b"answer").now_or_never().unwrap().unwrap(), 6);
-    assert_eq!(client.read(&mut buffer).unwrap(), 6);
-    assert!(served.read(&mut buffer).now_or_never().is_none(), "nothing is there");
-    client.write_all(b"later").unwrap();
-    assert_eq!(served.read(&mut buffer).await.unwrap(), 5);
-    drop(client);
-    assert_eq!(served.read(&mut buffer).await.unwrap(), 0);
-}
-
-/// Who writes faster than it is read has what the runtime allows a task, and no more.
-#[tokio::test]
-async fn a_new_connection_is_not_read_without_end() {
-    let (mut client, stream, _dir) = connection().await;
-    client.write_all(&[7; 10_000]).unwrap();
-    let mut served = witnessed(stream);
-    let mut reads = 0;
-    let mut all = Box::pin(async {
-        for _ in 0..10_000 {
-            served.read_u8().await.unwrap();
-            reads += 1;
-        }
-    });
-    tokio::task::yield_now().await;
-    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(all.as_mut().poll(cx))).await.is_pending());
-    all.await;
-    assert_eq!(reads, 10_000);
 }
