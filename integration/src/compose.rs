@@ -19,6 +19,8 @@ use crate::tools::{self, apt};
 /// Envoy looks its neighbour's name up every five seconds, and the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PROJECT: &str = "countersign";
+/// Of both Envoys.
+const SECRETS: usize = 6;
 /// What another container of the same network does, past the Envoy of the caller.
 const STRANGER: &str = "
 import urllib.request
@@ -75,7 +77,12 @@ async fn look(podman: &Podman) -> Result<bool> {
     })?;
     println!("{}", podman.podman(&["ps", "--format", "  {{.Names}}  {{.Status}}"])?.trim_end());
     println!("web's program: {line}");
-    let streams = podman.podman(&["exec", &named("server"), "countersign", "streams"])?;
+    let proved = async || {
+        let streams = podman.podman(&["exec", &named("server"), "countersign", "streams"]).ok()?;
+        (streams.matches("proved_applied").count() >= SECRETS).then_some(streams)
+    };
+    let streams =
+        poll::until("both Envoys have shown that they use what they have", PATIENCE, proved).await?;
     println!("$ podman exec {} countersign streams\n{}", named("server"), streams.trim_end());
 
     let network = format!("{PROJECT}_default");
@@ -86,13 +93,13 @@ async fn look(podman: &Podman) -> Result<bool> {
 
     let id = |name: &str| format!("spiffe://example.org/{name}");
     let holds = [
-        line.contains(&format!("it saw {} ", id("web"))),
-        line.contains(&format!("By={};", id("api"))),
-        !line.contains("admin"),
-        said.contains("refused in clear"),
-        streams.matches("acknowledged").count() >= 6,
+        ("api sees who web is", line.contains(&format!("it saw {} ", id("web")))),
+        ("api is who it should be", line.contains(&format!("By={};", id("api")))),
+        ("what web claimed to be did not reach api", !line.contains("admin")),
+        ("a stranger is refused", said.contains("refused in clear")),
     ];
-    Ok(holds.iter().all(|holds| *holds))
+    holds.iter().filter(|(_, holds)| !holds).for_each(|(what, _)| println!("NOT so: {what}"));
+    Ok(holds.iter().all(|(_, holds)| *holds))
 }
 
 /// podman-compose for the top level's docker-compose.yml.
