@@ -70,15 +70,8 @@ impl Log {
     /// # Errors
     /// [`AuditError::Store`]; the event must then not take effect.
     pub async fn append<D: Serialize>(&self, events: Vec<Event<D>>) -> Result<Revision, AuditError> {
-        self.write(self.writes(events)).await
-    }
-
-    /// Appends what [`Log::writes`] made of them.
-    ///
-    /// # Errors
-    /// As [`Log::append`].
-    pub async fn write(&self, records: Vec<Write>) -> Result<Revision, AuditError> {
-        Ok(self.store.transact(Transaction { compares: Vec::new(), writes: records }).await?)
+        let writes = self.writes(events);
+        Ok(self.store.transact(Transaction { compares: Vec::new(), writes }).await?)
     }
 
     /// The writes that append `events`, to be made part of the caller's own transaction.

@@ -81,17 +81,14 @@ async fn issue_leaves(shared: Arc<Shared>, jobs: Vec<LeafJob>) {
         metrics::histogram!("countersign_issuer_reserve_seconds").record(started.elapsed());
         let signed = compute(&shared, prepared, {
             let s = shared.clone();
-            move |p| {
-                let (signed, events): (Vec<_>, Vec<_>) = sign_all(&s, p).into_iter().unzip();
-                (signed, s.log.writes(events))
-            }
+            move |p| sign_all(&s, p)
         });
-        let Some((signed, records)) = signed.await else { return };
+        let Some((signed, events)) = signed.await else { return };
         if signed.is_empty() {
             return;
         }
         let started = Instant::now();
-        let recorded = shared.log.write(records).await;
+        let recorded = shared.log.append(events).await;
         metrics::histogram!("countersign_issuer_record_seconds").record(started.elapsed());
         match recorded {
             Ok(revision) => answer_all(&shared, signed, revision),
@@ -188,7 +185,7 @@ async fn reserve(shared: &Shared, prepared: &[Prepared]) -> Result<(), SignError
 }
 
 /// Signs what is reserved, and answers where the key manager fails.
-fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<(Certified, Event<Particulars>)> {
+fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> (Vec<Certified>, Vec<Event<Particulars>>) {
     let signer = shared.signer.facts.public_key.key_type();
     let sign = |prepared: Prepared| match shared.keys.sign(
         &shared.signer.key,
@@ -205,7 +202,7 @@ fn sign_all(shared: &Shared, prepared: Vec<Prepared>) -> Vec<(Certified, Event<P
             None
         }
     };
-    prepared.into_iter().filter_map(sign).collect()
+    prepared.into_iter().filter_map(sign).unzip()
 }
 
 fn issued(prepared: &Prepared, signature: &[u8]) -> Event<Particulars> {

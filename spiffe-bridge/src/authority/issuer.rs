@@ -14,8 +14,7 @@ use crate::store::{StoreError, Transaction, Write};
 /// The most leaves in a batch: one reservation, one record. Few, so that batches do not all end at one time and leave the
 /// processors without work while the disk has them; transactions that come together share a commit anyway.
 pub(super) const BATCH: usize = 64;
-/// The batches in flight. As many are signed at one time as there are processors; the others are on the way to and from
-/// the disk, or with those who asked.
+/// The batches in flight. Some are signed, the others are on the way to and from the disk.
 const IN_FLIGHT: usize = 16;
 /// How often expired reservations are looked for, and how soon again while there are more.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);

@@ -46,17 +46,13 @@ pub(super) async fn issue(shared: Arc<Shared>, jobs: Vec<TokenJob>) {
     }
     let minted = compute(&shared, jobs, {
         let shared = shared.clone();
-        move |jobs| {
-            let minted = jobs.into_iter().filter_map(|job| mint_or_refuse(&shared, job));
-            let (minted, events): (Vec<Minted>, Vec<_>) = minted.unzip();
-            (minted, shared.log.writes(events))
-        }
+        move |jobs| jobs.into_iter().filter_map(|job| mint_or_refuse(&shared, job)).unzip()
     });
-    let Some((minted, records)) = minted.await else { return };
+    let Some((minted, events)): Option<(Vec<Minted>, Vec<_>)> = minted.await else { return };
     if minted.is_empty() {
         return;
     }
-    match shared.log.write(records).await {
+    match shared.log.append(events).await {
         Ok(revision) => {
             count(&shared, &minted);
             minted.into_iter().for_each(|minted| answer(minted, revision));
