@@ -77,12 +77,10 @@ async fn look(podman: &Podman) -> Result<bool> {
     })?;
     println!("{}", podman.podman(&["ps", "--format", "  {{.Names}}  {{.Status}}"])?.trim_end());
     println!("web's program: {line}");
-    let proved = async || {
-        let streams = podman.podman(&["exec", &named("server"), "countersign", "streams"]).ok()?;
-        (streams.matches("proved_applied").count() >= SECRETS).then_some(streams)
-    };
-    let streams =
-        poll::until("both Envoys have shown that they use what they have", PATIENCE, proved).await?;
+    let streams = || podman.podman(&["exec", &named("server"), "countersign", "streams"]);
+    let proved = async || streams().ok().filter(|said| said.matches("proved_applied").count() >= SECRETS);
+    let proved = poll::until("both Envoys have shown that they use what they have", PATIENCE, proved).await;
+    let streams = proved.with_context(|| streams().unwrap_or_else(|error| format!("no streams: {error}")))?;
     println!("$ podman exec {} countersign streams\n{}", named("server"), streams.trim_end());
 
     let network = format!("{PROJECT}_default");

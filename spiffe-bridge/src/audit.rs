@@ -2,10 +2,10 @@
 //!
 //! Records are JSON, a line each, those that are written together in one row under
 //! `audit/<sequence of its last, 16 hex digits>`. Sequence numbers rise by one with each record, over restarts too, and
-//! are never used twice; those that were reserved and not written leave a gap.
+//! are never used twice; those that were reserved and not written leave a gap. Rows become durable in the order of their
+//! numbers: whoever follows the log by the last that it has seen misses none.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -35,7 +35,8 @@ const PRUNE_STEP: usize = 64;
 pub struct Log {
     store: Store,
     clock: Clock,
-    next: Arc<AtomicU64>,
+    /// Held from the numbering of records until they stand in the store's line.
+    next: Arc<Mutex<u64>>,
 }
 
 /// Why the log could not be read or written.
@@ -62,7 +63,7 @@ impl Log {
         let last = store.last(PREFIX)?.map(|(key, _)| sequence_of(&key)).transpose()?;
         let pruned = store.get(PRUNED)?.and_then(|v| <[u8; 8]>::try_from(v.value.as_slice()).ok());
         let next = last.map_or(0, |n| n + 1).max(pruned.map_or(0, |n| u64::from_be_bytes(n) + 1));
-        Ok(Self { store, clock, next: Arc::new(AtomicU64::new(next)) })
+        Ok(Self { store, clock, next: Arc::new(Mutex::new(next)) })
     }
 
     /// Appends `events`, all or none, and returns once they are durable.
@@ -70,32 +71,47 @@ impl Log {
     /// # Errors
     /// [`AuditError::Store`]; the event must then not take effect.
     pub async fn append<D: Serialize>(&self, events: Vec<Event<D>>) -> Result<Revision, AuditError> {
-        let writes = self.writes(events);
-        Ok(self.store.transact(Transaction { compares: Vec::new(), writes }).await?)
+        Ok(self.append_with(events, Transaction::default()).await?)
     }
 
-    /// The writes that append `events`, to be made part of the caller's own transaction.
-    #[must_use]
-    pub fn writes<D: Serialize>(&self, events: impl IntoIterator<Item = Event<D>>) -> Vec<Write> {
-        let (time, events) = (self.clock.now().unix_millis(), events.into_iter().collect::<Vec<_>>());
-        // Numbers of a row follow each other: rows stand in the order of their records, whoever else writes.
-        let mut sequence = self.next.fetch_add(events.len() as u64, Ordering::Relaxed);
+    /// Appends `events` with `transaction`, both or neither, and returns once they are durable.
+    ///
+    /// # Errors
+    /// [`StoreError`], as [`Store::transact`]; nothing is recorded then.
+    pub async fn append_with<D: Serialize>(
+        &self,
+        events: impl IntoIterator<Item = Event<D>>,
+        mut transaction: Transaction,
+    ) -> Result<Revision, StoreError> {
+        let events = events.into_iter().collect();
+        let place = self.store.place().await?;
+        let answer = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            transaction.writes.extend(self.writes(events, &mut next));
+            place.take(transaction)?
+        };
+        answer.await
+    }
+
+    /// The rows of `events`, which are numbered from `sequence` on.
+    fn writes<D: Serialize>(&self, events: Vec<Event<D>>, sequence: &mut u64) -> Vec<Write> {
+        let time = self.clock.now().unix_millis();
         let (mut rows, mut row, mut line) = (Vec::new(), Vec::new(), Vec::new());
         let put = |last: u64, row: &mut Vec<u8>| Write::Put { key: key_of(last), value: std::mem::take(row) };
         for (left, event) in (1..=events.len()).rev().zip(events) {
             line.clear();
-            Record { sequence, time, event }.write_line(&mut line);
+            Record { sequence: *sequence, time, event }.write_line(&mut line);
             if !row.is_empty() && row.len() + line.len() > ROW {
-                rows.push(put(sequence - 1, &mut row));
+                rows.push(put(*sequence - 1, &mut row));
             }
             if row.is_empty() {
                 row.reserve(ROW.min(left * event::USUAL_BYTES));
             }
             row.extend_from_slice(&line);
-            sequence += 1;
+            *sequence += 1;
         }
         if !row.is_empty() {
-            rows.push(put(sequence - 1, &mut row));
+            rows.push(put(*sequence - 1, &mut row));
         }
         rows
     }

@@ -50,6 +50,30 @@ pub struct Store {
     revisions: watch::Receiver<Revision>,
 }
 
+/// A place in the line of transactions.
+#[derive(Debug)]
+pub struct Place<'s>(mpsc::Permit<'s, Job>);
+
+impl Place<'_> {
+    /// Has `transaction` stand here, before all that take a place later. What is returned ends as [`Store::transact`] does;
+    /// the transaction is carried out whether it is waited for or not.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`], and the place is free again.
+    pub fn take(
+        self,
+        transaction: Transaction,
+    ) -> Result<impl Future<Output = Result<Revision, StoreError>> + Send + use<>, StoreError> {
+        let bytes = transaction.bytes();
+        if bytes > MAX_TRANSACTION_BYTES {
+            return Err(StoreError::TooLarge { bytes });
+        }
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Job { transaction, answer });
+        Ok(async { answered.await.map_err(|_| StoreError::Closed)? })
+    }
+}
+
 /// A value and the revision of its last change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -211,14 +235,16 @@ impl Store {
     /// [`StoreError::Write`] if the disk failed: whether it was written is then unknown;
     /// [`StoreError::Closed`] if the writer has ended.
     pub async fn transact(&self, transaction: Transaction) -> Result<Revision, StoreError> {
-        let bytes = transaction.bytes();
-        if bytes > MAX_TRANSACTION_BYTES {
-            return Err(StoreError::TooLarge { bytes });
-        }
-        let (answer, answered) = oneshot::channel();
-        let job = Job { transaction, answer };
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
-        answered.await.map_err(|_| StoreError::Closed)?
+        self.place().await?.take(transaction)?.await
+    }
+
+    /// The next place in the line that is free: for whoever must know that nobody comes between what it decides and its
+    /// transaction, and cannot wait in between.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] if the writer has ended.
+    pub async fn place(&self) -> Result<Place<'_>, StoreError> {
+        self.jobs.reserve().await.map(Place).map_err(|_| StoreError::Closed)
     }
 
     /// The newest revision that is durable. What is read afterwards is at least as new.

@@ -51,16 +51,12 @@ async fn records_are_numbered_on_over_restarts_and_pruning() {
 async fn a_record_is_written_with_what_it_records_or_not_at_all() {
     let store = store();
     let log = Log::open(store.clone(), Clock::system()).unwrap();
-    let once = |n| Transaction {
+    let once = || Transaction {
         compares: vec![Compare::Absent("k".into())],
-        writes: {
-            let mut writes = log.writes([event(n)]);
-            writes.push(store::Write::Put { key: "k".into(), value: vec![] });
-            writes
-        },
+        writes: vec![store::Write::Put { key: "k".into(), value: vec![] }],
     };
-    store.transact(once(1)).await.unwrap();
-    store.transact(once(2)).await.unwrap_err();
+    log.append_with([event(1)], once()).await.unwrap();
+    log.append_with([event(2)], once()).await.unwrap_err();
     assert_eq!(sequences(&log), [0]);
 }
 
@@ -77,16 +73,13 @@ async fn pruning_goes_in_bounded_steps() {
         let pad = "x".repeat(if n == 1000 { 40_000 } else { 1000 });
         Event::new("svid.issued", format!("spiffe://example.org/{n}"), json!({ "pad": pad }))
     };
-    let writes = log.writes((100..2000).map(wide));
-    let lengths = writes.iter().map(|write| match write {
-        store::Write::Put { value, .. } => value.len(),
-        store::Write::Delete { .. } => panic!("nothing is removed"),
-    });
-    let long: Vec<usize> = lengths.filter(|length| *length > 31 << 10).collect();
+    log.append((100..2000).map(wide).collect()).await.unwrap();
+    let rows = store.list(b"audit/").unwrap().split_off(100);
+    let long: Vec<_> =
+        rows.iter().map(|(_, row)| row.value.len()).filter(|length| *length > 31 << 10).collect();
     assert!(matches!(long[..], [40_000..41_000]), "a long one lies alone: {long:?}");
-    let rows = writes.len();
+    let rows = rows.len();
     assert!((65..80).contains(&rows), "{rows} rows");
-    store.transact(Transaction { compares: Vec::new(), writes }).await.unwrap();
     assert_eq!(sequences(&log), (0..2000).collect::<Vec<_>>(), "in order, over rows and pages");
     assert_eq!(log.read(1000, 1).unwrap()[0].event, wide(1000));
     hands.advance(Duration::from_secs(100));
@@ -98,4 +91,26 @@ async fn pruning_goes_in_bounded_steps() {
         }
     }
     assert_eq!(steps, [64, 64, 100 + rows - 128]);
+}
+
+/// A store's revision rises with each transaction: who reads the log up to some record and then what comes after it has
+/// seen all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rows_become_durable_in_the_order_of_their_numbers_whoever_writes() {
+    let store = store();
+    let log = Log::open(store.clone(), Clock::system()).unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let log = log.clone();
+        writers.spawn(async move {
+            for n in 0..200 {
+                log.append((0..n % 5 + 1).map(event).collect()).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    let rows = store.list(b"audit/").unwrap();
+    let revisions: Vec<_> = rows.iter().map(|(_, row)| row.revision).collect();
+    assert_eq!(revisions.len(), 16 * 200);
+    assert!(revisions.is_sorted(), "a row was written before one with a lower number");
 }

@@ -75,7 +75,7 @@ pub(super) async fn serve(
         let (directory, entries) = Directory::open(
             settings.entries.clone(),
             settings.trust_domain.clone(),
-            data.store.clone(),
+            &data.store,
             log.clone(),
             clock.clone(),
         )?;

@@ -58,17 +58,15 @@ pub async fn init(
         Event::new(what, trust_domain.as_str(), detail)
     };
     let mut events = vec![event("authority.root_created", &names.root, &root)];
-    let mut records = Vec::new();
+    let mut writes = Vec::new();
     if let Some((key, certificate)) = names.issuing.zip(issuing) {
         events.push(event("authority.issuing_created", &key, &certificate));
-        records.push(IssuingRecord { key, certificate: certificate.to_vec() }.write());
+        writes.push(IssuingRecord { key, certificate: certificate.to_vec() }.write());
     }
-    let mut writes = log.writes(events);
-    writes.extend(records);
     writes.push(RootRecord { trust_domain, key: names.root, certificate: root.to_vec() }.write());
     writes.push(Write::Delete { key: JOURNAL.into() });
     let compares = vec![Compare::Absent(ROOT.into())];
-    store.transact(Transaction { compares, writes }).await.map_err(taken)?;
+    log.append_with(events, Transaction { compares, writes }).await.map_err(taken)?;
     Ok(())
 }
 

@@ -112,12 +112,12 @@ async fn make(
     let public = public.await.map_err(|_| CompleteError::CutOff)??;
     let kid = kid_of(&public);
     let detail = json!({ "kind": kind, "key": key.as_str(), "kid": kid, "algorithm": algorithm });
-    let mut writes = log.writes([Event::new("authority.token_key_created", kid.as_str(), detail)]);
+    let event = Event::new("authority.token_key_created", kid.as_str(), detail);
     let line = KeyLine { key: key.to_string(), kid: kid.clone(), algorithm };
-    writes.push(put(record(kind), &Document { format: FORMAT, signs: kid, keys: vec![line] }));
-    writes.push(Write::Delete { key: journal(kind).into() });
+    let document = Document { format: FORMAT, signs: kid, keys: vec![line] };
+    let writes = vec![put(record(kind), &document), Write::Delete { key: journal(kind).into() }];
     let compares = vec![Compare::Absent(record(kind).into())];
-    store.transact(Transaction { compares, writes }).await?;
+    log.append_with([event], Transaction { compares, writes }).await?;
     Ok(())
 }
 

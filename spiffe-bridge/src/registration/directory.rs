@@ -65,7 +65,7 @@ struct Command {
 pub struct Directory {
     path: PathBuf,
     scanner: Option<Scanner>,
-    store: Store,
+    /// Of the store that the entries are in.
     log: Log,
     clock: Clock,
     accepted: Files,
@@ -92,18 +92,18 @@ impl Directory {
     pub fn open(
         path: PathBuf,
         trust_domain: TrustDomain,
-        store: Store,
+        store: &Store,
         log: Log,
         clock: Clock,
     ) -> Result<(Self, DirectoryHandle), IndexError> {
-        let accepted = apply::load(&store)?;
+        let accepted = apply::load(store)?;
         let (sender, commands) = mpsc::channel(COMMANDS);
         let entries = accepted.values().map(|form| form.entries.len()).sum();
         let start = DirectoryStatus { entries, ..DirectoryStatus::default() };
         let (status, receiver) = watch::channel(Arc::new(start));
         let scanner = Some(Scanner::new(path.clone(), trust_domain));
         let (withdrawn, revision) = (Vec::new(), Revision(0));
-        let task = Self { path, scanner, store, log, clock, accepted, revision, withdrawn, commands, status };
+        let task = Self { path, scanner, log, clock, accepted, revision, withdrawn, commands, status };
         Ok((task, DirectoryHandle { commands: sender, status: receiver }))
     }
 

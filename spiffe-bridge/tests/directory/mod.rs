@@ -42,8 +42,7 @@ impl Bench {
         let domain = parse_trust_domain("example.org").unwrap();
         let log = Log::open(self.store.clone(), self.clock.clone()).unwrap();
         let path = self.dir.path().to_owned();
-        let (task, handle) =
-            Directory::open(path, domain, self.store.clone(), log, self.clock.clone()).unwrap();
+        let (task, handle) = Directory::open(path, domain, &self.store, log, self.clock.clone()).unwrap();
         let (indexer, index) = Indexer::load(self.store.clone()).unwrap();
         tokio::spawn(task.run(self.drain.clone()));
         tokio::spawn(indexer.run(self.drain.clone()));

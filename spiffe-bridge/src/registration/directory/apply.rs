@@ -119,8 +119,8 @@ impl Directory {
         let mut event = Some(event);
         for mut writes in portions(writes) {
             writes.push(Write::Put { key: stored::CHANGED.to_vec(), value: Vec::new() });
-            writes.extend(self.log.writes(event.take()));
-            self.revision = self.store.transact(Transaction { compares: Vec::new(), writes }).await?;
+            let transaction = Transaction { compares: Vec::new(), writes };
+            self.revision = self.log.append_with(event.take(), transaction).await?;
         }
         tracing::info!(
             entries = difference.after,
