@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::endpoint::limits::Holder;
 use crate::runtime::{Drain, Seldom};
+use credit::Ended;
 use entrance::Entrance;
 use run::Run;
 
@@ -93,6 +94,7 @@ struct Shared<N> {
     /// Tasks a caller: as many as can run at one time, so that one caller alone has all of the machine.
     each: u64,
     open: Mutex<HashMap<Slot, Arc<Entrance<N>>>>,
+    ended: Mutex<Ended>,
     /// Lines of the log that callers can cause.
     busy: Seldom,
 }
@@ -123,8 +125,9 @@ impl<N: Newcomer> Groups<N> {
         let quiet = Handle::current();
         let each = u64::try_from(quiet.metrics().num_workers()).unwrap_or(1).max(1);
         let (tasks, stop, open) = (TaskTracker::new(), CancellationToken::new(), Mutex::default());
-        let running = stop.clone().drop_guard();
-        let shared = Arc::new(Shared { quiet, crowd, tasks, stop, each, open, busy: Seldom::new(TOLD) });
+        let (running, ended) = (stop.clone().drop_guard(), Mutex::new(Ended::new()));
+        let shared =
+            Arc::new(Shared { quiet, crowd, tasks, stop, each, open, ended, busy: Seldom::new(TOLD) });
         tokio::spawn(shared.clone().follow(drain.clone()));
         Self { shared, _running: running }
     }
@@ -181,6 +184,10 @@ impl<N: Newcomer> Shared<N> {
 
     fn open(&self) -> MutexGuard<'_, HashMap<Slot, Arc<Entrance<N>>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,13 +1,16 @@
 //! What a caller may take of the quiet threads.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::TURN;
+use super::{Slot, TURN};
 
 /// One part in so many of a thread's time is a group's, on average: beyond, it is of the crowd.
-const SHARE: u32 = 8;
+const SHARE: u32 = 16;
 /// So much it may take at once: a push to a thousand streams, and not one to ten thousand.
 const MOST: Duration = Duration::from_millis(8);
+/// Groups that have ended and are remembered: more do not end in the time after which each has its whole share again.
+const REMEMBERED: usize = 128;
 /// It comes back from the crowd with so much.
 const BACK: Duration = Duration::from_millis(4);
 
@@ -19,7 +22,7 @@ pub(super) enum Place {
 }
 
 /// What is left of a group's share.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Credit {
     left: Duration,
     /// Since when it has had nothing to do.
@@ -34,6 +37,12 @@ impl Credit {
 
     pub(super) fn place(&self) -> Place {
         self.place
+    }
+
+    /// Whether it has earned all that it may take by `now`.
+    fn is_whole(&self, now: Instant) -> bool {
+        let earned = |since| now.saturating_duration_since(since) / SHARE;
+        self.left + self.idle.map_or(Duration::ZERO, earned) >= MOST
     }
 
     /// A turn was taken. One that took much longer than a turn may was interrupted: that is not counted, as a thread of a
@@ -51,8 +60,38 @@ impl Credit {
     }
 }
 
+/// What groups that have ended had left of their share. Who comes again soon goes on with that: else a caller whose
+/// connections end soon, one after the other, would have a whole share for each.
+#[derive(Debug)]
+pub(super) struct Ended(VecDeque<(Slot, Credit)>);
+
+impl Ended {
+    pub(super) fn new() -> Self {
+        Self(VecDeque::with_capacity(REMEMBERED)) // whoever accepts does not wait for the allocator
+    }
+
+    pub(super) fn remember(&mut self, slot: Slot, credit: Credit) {
+        let _ = self.recall(slot);
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back((slot, credit));
+    }
+
+    /// With what a group begins at `now`.
+    pub(super) fn begin(&mut self, slot: Slot, now: Instant) -> Credit {
+        self.recall(slot).filter(|credit| !credit.is_whole(now)).unwrap_or_else(Credit::new)
+    }
+
+    fn recall(&mut self, slot: Slot) -> Option<Credit> {
+        let place = self.0.iter().position(|(of, _)| *of == slot)?;
+        self.0.remove(place).map(|(_, credit)| credit)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::Party;
     use super::*;
 
     /// Takes turns of `length`, each after a pause, and says where the group was in each.
@@ -80,16 +119,39 @@ mod tests {
         credit.spend(now, now + TURN, true);
         credit.spend(now + later, now + later + TURN, false);
         assert_eq!(credit.place(), Place::Crowd, "it waited that long with work to do");
-        let quiet = turns(&mut credit, 3, TURN, Duration::from_millis(40));
+        let quiet = turns(&mut credit, 3, TURN, BACK / 2 * SHARE);
         assert_eq!(quiet.last(), Some(&Place::Quiet));
     }
 
     #[test]
     fn little_work_stays_quiet_for_ever_and_an_interruption_is_not_work() {
         let mut credit = Credit::new();
-        let little = turns(&mut credit, 10_000, TURN / 2, TURN * 5);
+        let little = turns(&mut credit, 10_000, TURN / 2, TURN / 2 * (SHARE + 2));
         assert!(little.iter().all(|place| *place == Place::Quiet));
         let interrupted = turns(&mut credit, 10, Duration::from_millis(8), Duration::from_millis(1));
         assert!(interrupted.iter().all(|place| *place == Place::Quiet));
+    }
+
+    #[test]
+    fn who_comes_again_soon_goes_on_with_what_was_left() {
+        let (mut ended, slot, now) = (Ended::new(), (Party::Process(1), 0), Instant::now());
+        let mut credit = Credit::new();
+        turns(&mut credit, 120, TURN, Duration::ZERO);
+        let gone = credit.idle.unwrap();
+        ended.remember(slot, credit);
+        assert_eq!(
+            ended.begin((Party::Process(1), 1), gone).place(),
+            Place::Quiet,
+            "it has a slot of its own"
+        );
+        let credit = ended.begin(slot, gone + MOST);
+        assert_eq!(credit.place(), Place::Crowd);
+        ended.remember(slot, credit);
+        assert_eq!(ended.begin(slot, gone + MOST * SHARE).place(), Place::Quiet, "it has earned it all");
+        for number in 0..1000 {
+            ended.remember((Party::Process(number), 0), Credit::new());
+        }
+        assert_eq!(ended.0.len(), REMEMBERED);
+        assert_eq!(ended.begin((Party::Process(2000), 0), now).place(), Place::Quiet);
     }
 }

@@ -51,13 +51,14 @@ static BROKEN: Seldom = Seldom::several(10, Duration::from_secs(10));
 
 impl<N: Newcomer> Run<N> {
     pub(super) fn new(shared: Arc<Shared<N>>, slot: Slot, entrance: Arc<Entrance<N>>) -> Self {
+        let credit = shared.ended().begin(slot, Instant::now());
         Self {
             shared,
             slot,
             entrance,
             seats: Seats::new(),
             passed_over: 0,
-            credit: Credit::new(),
+            credit,
             busy: None,
             has_more: false,
         }
@@ -128,6 +129,10 @@ impl<N: Newcomer> Run<N> {
         let turn = self.poll_until(cx, began + TURN);
         self.credit.spend(began, Instant::now(), self.has_more);
         match turn {
+            Poll::Ready(End::Over) => {
+                self.shared.ended().remember(self.slot, self.credit);
+                Poll::Ready(End::Over)
+            }
             Poll::Pending if self.shared.crowd.is_some() && self.credit.place() != place => {
                 Poll::Ready(End::Moved)
             }

@@ -178,6 +178,28 @@ async fn who_keeps_a_thread_busy_goes_on_among_the_crowd_and_comes_back_later() 
     soon(groups.ended()).await;
 }
 
+/// One connection after the other, each of which ends before its share is taken.
+#[tokio::test]
+async fn who_comes_again_and_again_goes_to_the_crowd_too() {
+    let crowd = Crowd::start().unwrap();
+    let groups = groups(crowd.handle().cloned());
+    let is_of_crowd = async || {
+        let (sender, told) = oneshot::channel();
+        let brief = async move {
+            (0..10).for_each(|_| work(TURN / 10));
+            let _ = sender.send(std::thread::current().name() == Some("crowd"));
+        };
+        groups.begin(Party::Process(1), 1, job(brief));
+        let is_there = soon(told).await.unwrap();
+        while !groups.shared.open().is_empty() {
+            yield_now().await;
+        }
+        is_there
+    };
+    assert!(!is_of_crowd().await);
+    soon(async { while !is_of_crowd().await {} }).await;
+}
+
 #[tokio::test]
 async fn all_are_polled_when_the_drain_begins_and_when_it_is_forced() {
     let (drainer, drain) = drain::channel();
