@@ -329,3 +329,23 @@ async fn handshakes_that_do_not_end_keep_nobody_out() {
     let metrics = fixture.server.cli(&["status", "-o", "json"]).unwrap();
     assert!(metrics.status.success(), "{}", String::from_utf8_lossy(&metrics.stdout));
 }
+
+/// Whoever was accepted just before a server leaves is told to go elsewhere, and counts no connection that failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_is_under_way_when_the_server_leaves_comes_to_its_end() {
+    let mut fixture = start("").await;
+    let config = Arc::new(client(Some(&fixture.edge())).unwrap());
+    let pause = || tokio::time::sleep(Duration::from_millis(100));
+    let stream = TcpStream::connect(fixture.door.address).await.unwrap();
+    pause().await; // it is accepted
+    let shaken = async {
+        pause().await; // the drain has begun
+        let name = ServerName::try_from("countersign.test").unwrap();
+        let mut stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
+        stream.write_all(PREFACE).await?;
+        stream.read(&mut [0; 64]).await
+    };
+    let (stopped, greeting) = tokio::join!(fixture.server.stop(), shaken);
+    stopped.unwrap();
+    assert!(greeting.unwrap() > 0);
+}

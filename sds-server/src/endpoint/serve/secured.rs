@@ -56,6 +56,10 @@ struct Shared<S, A> {
     drain: Drain,
 }
 
+/// For a handshake that is under way when the drain begins: who was accepted would count a connection that failed, and most
+/// need some milliseconds. Then they are told to go elsewhere.
+const LAST: Duration = Duration::from_secs(1);
+
 /// What a connection holds until its handshake is over: a place among all, and one among those of its holder.
 type Place = (OwnedSemaphorePermit, Permit);
 
@@ -196,7 +200,7 @@ where
         // Boxed: the connection lasts, and needs no room for its handshake.
         let shaking = Box::pin(tokio::time::timeout(self.patience.time, terms.shake(stream)));
         let shaken = tokio::select! {
-            () = self.drain.begun() => return, // nothing was promised yet
+            () = leaving(&self.drain) => return, // nothing was promised yet
             shaken = shaking => shaken,
         };
         drop(place);
@@ -220,4 +224,10 @@ where
         };
         connection.run(Mended::new(stream), work, (D::KIND.open(), permit), group).await;
     }
+}
+
+/// Returns when a handshake is not waited for any longer.
+async fn leaving(drain: &Drain) {
+    drain.begun().await;
+    let _ = tokio::time::timeout(LAST, drain.forced()).await;
 }
