@@ -77,7 +77,7 @@ impl Log {
     /// Appends `events` with `transaction`, both or neither, and returns once they are durable.
     ///
     /// # Errors
-    /// [`StoreError`], as [`Store::transact`]; nothing is recorded then.
+    /// As [`Store::transact`].
     pub async fn append_with<D: Serialize>(
         &self,
         events: impl IntoIterator<Item = Event<D>>,

@@ -9,7 +9,7 @@ use super::{Slot, TURN};
 const SHARE: u32 = 16;
 /// So much it may take at once: a push to a thousand streams, and not one to ten thousand.
 const MOST: Duration = Duration::from_millis(8);
-/// Groups that have ended and are remembered: more do not end in the time after which each has its whole share again.
+/// Groups that have ended and are remembered, the last of them. Who has more processes has more turns in any case.
 const REMEMBERED: usize = 128;
 /// It comes back from the crowd with so much.
 const BACK: Duration = Duration::from_millis(4);
@@ -41,16 +41,19 @@ impl Credit {
 
     /// Whether it has earned all that it may take by `now`.
     fn is_whole(&self, now: Instant) -> bool {
-        let earned = |since| now.saturating_duration_since(since) / SHARE;
-        self.left + self.idle.map_or(Duration::ZERO, earned) >= MOST
+        self.left + self.earned(now) >= MOST
+    }
+
+    /// For the time that it has had nothing to do until `now`.
+    fn earned(&self, now: Instant) -> Duration {
+        self.idle.map_or(Duration::ZERO, |since| now.saturating_duration_since(since) / SHARE)
     }
 
     /// A turn was taken. One that took much longer than a turn may was interrupted: that is not counted, as a thread of a
     /// busy machine is interrupted whatever it does. Nor is the time earned for which it waited though it had more to do.
     pub(super) fn spend(&mut self, began: Instant, ended: Instant, has_more: bool) {
-        let earned = self.idle.map_or(Duration::ZERO, |since| began.saturating_duration_since(since) / SHARE);
         let spent = ended.saturating_duration_since(began).min(TURN * 2);
-        self.left = (self.left + earned).min(MOST).saturating_sub(spent);
+        self.left = (self.left + self.earned(began)).min(MOST).saturating_sub(spent);
         self.idle = (!has_more).then_some(ended);
         self.place = match self.place {
             Place::Quiet if self.left.is_zero() => Place::Crowd,
