@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{Secret, secret};
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
+use envoy_types::pb::google::rpc::Status;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -112,12 +113,13 @@ async fn fetches_tokens(way: Way) {
         }
     };
     let mut client = SecretDiscoveryServiceClient::new(channel);
+    let name = format!("jwt:{AUDIENCE}");
     let mut fetch = async || {
-        let resource_names = vec![format!("jwt:{AUDIENCE}")];
+        let resource_names = vec![name.clone()];
         client.fetch_secrets(DiscoveryRequest { resource_names, ..Default::default() }).await
     };
     assert_eq!(fetch().await.unwrap_err().code(), Code::NotFound, "no entry yet");
-    assert_eq!(polled(&mut rest, "").await.0, 404, "no entry yet");
+    assert_eq!(polled(&mut rest, &name, "").await.0, 404, "no entry yet");
 
     let (id, own) = ("spiffe://example.org/web", Seats::here().own_selector().unwrap());
     match way {
@@ -144,14 +146,17 @@ async fn fetches_tokens(way: Way) {
         // It is never one that is about to end, whenever it is asked for.
         let judged = judge.validate_jwt_token(AUDIENCE, &token).await.unwrap();
         assert_eq!(judged.spiffe_id().to_string(), id);
-        let (status, told) = polled(&mut rest, "").await;
+        let (status, told) = polled(&mut rest, &name, "").await;
         let version = told["version_info"].as_str().unwrap();
         assert_eq!(status, 200);
         let encoded = told["resources"][0]["generic_secret"]["secret"]["inline_bytes"].as_str().unwrap();
         let by_rest = String::from_utf8(BASE64.decode(encoded.as_bytes()).unwrap()).unwrap();
         if version == response.version_info {
             assert_eq!(by_rest, token);
-            assert!(matches!(polled(&mut rest, version).await.0, 304 | 200), "that one again, or the next");
+            assert!(
+                matches!(polled(&mut rest, &name, version).await.0, 304 | 200),
+                "that one again, or the next"
+            );
         }
         judge.validate_jwt_token(AUDIENCE, &by_rest).await.unwrap();
         seen.insert(token);
@@ -168,9 +173,9 @@ where
     sender
 }
 
-/// The answer by REST to a client that has `version`.
-async fn polled(sender: &mut SendRequest<Full<Bytes>>, version: &str) -> (u16, Value) {
-    let question = json!({ "resource_names": [format!("jwt:{AUDIENCE}")], "version_info": version });
+/// The answer by REST to a client that has `version` of `name`.
+async fn polled(sender: &mut SendRequest<Full<Bytes>>, name: &str, version: &str) -> (u16, Value) {
+    let question = json!({ "resource_names": [name], "version_info": version });
     let request =
         http::Request::post("http://sds/v3/discovery:secrets").header("content-type", "application/json");
     let answer = sender.send_request(request.body(question.to_string().into()).unwrap()).await.unwrap();
@@ -211,4 +216,35 @@ async fn polls(way: Way) {
     let stats = mesh.api.stats().await.unwrap();
     assert_eq!(stats.sum("sds.", ".update_rejected"), 0);
     assert_eq!(stats.sum("sds.", ".update_failure"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_on_a_stream_is_not_fetched_either() {
+    let scratch = Scratch::new().unwrap();
+    let server = Server::start(&scratch, "server", &Options::default()).await.unwrap();
+    server.add_entry("spiffe://example.org/web", &[&Seats::here().own_selector().unwrap()]).unwrap();
+    let mut client = SecretDiscoveryServiceClient::new(sds::connect(&server.socket()).await.unwrap());
+    let (requests, said) = tokio::sync::mpsc::channel(2);
+    let ask = DiscoveryRequest { resource_names: vec!["default".into()], ..Default::default() };
+    requests.send(ask.clone()).await.unwrap();
+    let said = tokio_stream::wrappers::ReceiverStream::new(said);
+    let mut stream = client.stream_secrets(said).await.unwrap().into_inner();
+    let sent = stream.message().await.unwrap().unwrap();
+    let names = || vec!["default".to_owned(), "ROOTCA".to_owned()];
+    let fetch = DiscoveryRequest { resource_names: names(), ..Default::default() };
+    assert_eq!(client.fetch_secrets(fetch.clone()).await.unwrap().into_inner().resources.len(), 2);
+
+    let error_detail = Some(Status { code: 13, message: "Failed to load".into(), ..Default::default() });
+    let refusal = DiscoveryRequest { response_nonce: sent.nonce, error_detail, ..ask.clone() };
+    requests.send(refusal).await.unwrap();
+    poll::holds("only the roots are left", Duration::from_secs(5), async || {
+        let left = client.fetch_secrets(fetch.clone()).await.unwrap().into_inner().resources;
+        left.iter().all(|any| Secret::decode(&*any.value).unwrap().name == "ROOTCA")
+    })
+    .await
+    .unwrap();
+    assert_eq!(client.fetch_secrets(ask).await.unwrap_err().code(), Code::NotFound);
+    let mut sender = dialled(UnixStream::connect(server.socket()).await.unwrap()).await;
+    assert_eq!(polled(&mut sender, "default", "").await.0, 404);
+    assert_eq!(polled(&mut sender, "ROOTCA", "").await.0, 200);
 }

@@ -20,9 +20,9 @@ use super::frame::Frame as Piece;
 use super::limits::Limits;
 use super::names::MAX_NAME_BYTES;
 use super::partial::Place;
-use super::proxy::Proxies;
+use super::proxy::{Proxies, Proxy, look_up_for};
 use super::request::{Names, Refusal};
-use super::secret::{Lookup, Resource, TYPE_URL, look_up};
+use super::secret::{Lookup, Resource, TYPE_URL};
 use super::service::GRPC;
 use super::stream::{of_end, of_frame};
 use super::wire::{CONTENT_FIELD, put_len, put_str};
@@ -139,13 +139,16 @@ where
     let (update, missing) = tokens::added(update, &question.names, &session, tokens.as_ref()).await;
     // It took a while: the caller may be another by now.
     session.verify().map_err(of_end)?;
-    let found = find(&update, question.names, *now);
+    let proxy = proxies.of(&session);
+    let found = find(&update, question.names, proxy.as_deref(), *now);
     let Some(version) = version(&found) else {
         // "Not yours" and "no such name" are one answer (invariant 7).
         let none = || Status::not_found("no secret of these names is available to this caller");
         return Err(missing.map_or_else(none, |refused| Status::unavailable(refused.to_string())));
     };
-    proxies.fetched(&session, &found, &update, *now);
+    if let Some(proxy) = proxy {
+        proxy.fetched(&found, &update, *now);
+    }
     Ok(match form {
         Form::Grpc => grpc(&version, &found),
         Form::Rest if question.version == version => rest::unchanged(),
@@ -193,12 +196,17 @@ fn of_grpc(bytes: Bytes, limits: &Limits) -> Result<Question, Status> {
     Ok(Question { names, version: String::new(), type_url: request.type_url })
 }
 
-/// What there is of `names`, each once, in their order.
-fn find(update: &WorkloadUpdate, mut names: Vec<String>, now: Timestamp) -> Vec<Arc<Resource>> {
+/// What there is of `names` for this client, each once, in their order.
+fn find(
+    update: &WorkloadUpdate,
+    mut names: Vec<String>,
+    proxy: Option<&Proxy>,
+    now: Timestamp,
+) -> Vec<Arc<Resource>> {
     names.retain(|name| name.len() <= MAX_NAME_BYTES);
     names.sort_unstable();
     names.dedup(); // XD-18
-    let found = names.iter().filter_map(|name| match look_up(update, name, now) {
+    let found = names.iter().filter_map(|name| match look_up_for(proxy, update, name, now) {
         Lookup::Available(resource) => Some(resource),
         Lookup::NotAvailable | Lookup::Withheld(_) => None,
     });

@@ -12,9 +12,10 @@ use spiffe_bridge::identity::{ContentHash, Version, WorkloadUpdate};
 use spiffe_bridge::node::{Account, Session};
 use spiffe_bridge::roster::{HolderKey, Refusal, Roster};
 
+use super::check::CheckError;
 use super::look::{Lines, Look, Special, Told};
 use super::nack::Reason;
-use super::secret::Resource;
+use super::secret::{Lookup, Resource, look_up};
 use super::status::LiveStream;
 use super::subscription::Subscription;
 
@@ -184,7 +185,12 @@ impl Proxy {
     }
 
     /// Names were fetched without a stream.
-    fn fetched(self: &Arc<Self>, found: &[Arc<Resource>], update: &Arc<WorkloadUpdate>, at: Timestamp) {
+    pub(super) fn fetched(
+        self: &Arc<Self>,
+        found: &[Arc<Resource>],
+        update: &Arc<WorkloadUpdate>,
+        at: Timestamp,
+    ) {
         let mut fetched = lock(&self.fetched);
         for resource in found {
             if fetched.len() < FETCHED || fetched.contains_key(resource.name()) {
@@ -228,6 +234,22 @@ impl Proxy {
 
     fn live(&self) -> Vec<Arc<LiveStream>> {
         lock(&self.streams).iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// What there is of `name` for this client, if it is known who it is.
+pub(super) fn look_up_for(
+    proxy: Option<&Proxy>,
+    update: &WorkloadUpdate,
+    name: &str,
+    now: Timestamp,
+) -> Lookup {
+    match (look_up(update, name, now), proxy) {
+        // What it refused on whatever stream is bad for it, for good.
+        (Lookup::Available(resource), Some(proxy)) => {
+            proxy.fitted(resource, now).map_or(Lookup::Withheld(CheckError::RefusedBefore), Lookup::Available)
+        }
+        (found, _) => found,
     }
 }
 
@@ -287,19 +309,6 @@ impl Proxies {
         });
         all.insert(holder.clone(), proxy.clone());
         Some(proxy)
-    }
-
-    /// The caller of `session`, who has `update`, fetched `found` without a stream.
-    pub(super) fn fetched(
-        &self,
-        session: &Session,
-        found: &[Arc<Resource>],
-        update: &Arc<WorkloadUpdate>,
-        at: Timestamp,
-    ) {
-        if let Some(proxy) = self.of(session) {
-            proxy.fetched(found, update, at);
-        }
     }
 
     /// The client known as `holder`.

@@ -11,11 +11,10 @@ use std::sync::{Arc, Weak};
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::WorkloadUpdate;
 
-use super::check::CheckError;
 use super::limits::Limits;
-use super::proxy::Proxy;
+use super::proxy::{Proxy, look_up_for};
 use super::request::{Heard, MAX_NODE_BYTES, Names, Node, Nonce, Protocol, Refusal, Request, Scope};
-use super::secret::{Lookup, Place, Resource, TYPE_URL, look_up};
+use super::secret::{Lookup, Place, Resource, TYPE_URL};
 use super::slot::Slot;
 
 mod names;
@@ -164,13 +163,7 @@ impl Subscription {
                 self.step(at);
                 continue;
             }
-            let found = match (look_up(update, &slot.name, now), &self.proxy) {
-                // What it refused on whatever stream is bad for it, for good.
-                (Lookup::Available(resource), Some(proxy)) => proxy
-                    .fitted(resource, now)
-                    .map_or(Lookup::Withheld(CheckError::RefusedBefore), Lookup::Available),
-                (found, _) => found,
-            };
+            let found = look_up_for(self.proxy.as_deref(), update, &slot.name, now);
             slot.withheld = match &found {
                 Lookup::Withheld(error) => Some(*error),
                 _ => None,
