@@ -48,6 +48,14 @@ pub async fn svid_over(channel: Channel, name: &str) -> Result<Credential> {
     Ok(Credential { chain, key })
 }
 
+/// The secret served to this process under `name`.
+///
+/// # Errors
+/// None comes.
+pub async fn secret(socket: &Path, name: &str) -> Result<Secret> {
+    first(connect(socket).await?, name).await
+}
+
 /// The first secret of that name, over a stream of its own.
 async fn first(channel: Channel, name: &str) -> Result<Secret> {
     let mut client = SecretDiscoveryServiceClient::new(channel);

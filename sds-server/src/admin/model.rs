@@ -64,6 +64,9 @@ pub struct Bundle {
     pub version: String,
     /// The certificates.
     pub pem: String,
+    /// All of it, keys of tokens too, as a bundle document. SPIFFE Trust Domain and Bundle §4.
+    #[serde(default)]
+    pub spiffe: Value,
 }
 
 /// Asks for the entry documents to be read again.

@@ -11,6 +11,7 @@ use spiffe_bridge::attest::{Attestor, ServiceStatus};
 use spiffe_bridge::audit::Log;
 use spiffe_bridge::authority::Authority;
 use spiffe_bridge::clock::{Clock, duration};
+use spiffe_bridge::jose;
 use spiffe_bridge::node::Node;
 use spiffe_bridge::registration::directory::{HeldBecause, Problem};
 use spiffe_bridge::registration::{DEFAULT_PROFILE, DirectoryHandle, Entry, EntryIndex, Terms, document};
@@ -35,6 +36,9 @@ use crate::workload_api::Feeds;
 const MAX_WITHHELD: usize = 20;
 /// From when on the end of a CRL is told: as the alert does.
 const CRL_ENDS_SOON: Duration = Duration::from_secs(6 * 3600);
+
+/// When others are to ask for the bundle again, as its document says. SPIFFE Trust Domain and Bundle §4.1.2.
+const REFRESH_HINT: Duration = Duration::from_mins(5);
 
 /// The parts that know something.
 #[derive(Clone)]
@@ -176,6 +180,12 @@ impl Parts {
         }
         let now = Clock::system().now();
         for bundle in self.index.borrow().federated() {
+            if bundle.roots.is_empty() {
+                find(
+                    format!("the bundle of {} has no X.509 root: nobody of it gets in", bundle.trust_domain),
+                    "if its operator did not mean that, ask for the bundle anew",
+                );
+            }
             let Some(end) = crl::first_end(bundle).filter(|end| *end < now + CRL_ENDS_SOON) else { continue };
             let how = if end < now { "ran out: nobody of it gets in" } else { "runs out soon" };
             find(
@@ -241,7 +251,9 @@ impl Parts {
         let bundle = self.authority.bundle().borrow().clone();
         let pem = pem::write(bundle.roots.iter().map(AsRef::as_ref), "CERTIFICATE");
         let trust_domain = bundle.trust_domain.as_str().to_owned();
-        Bundle { trust_domain, version: bundle.version.to_string(), pem }
+        let document = jose::document::bundle(&bundle, bundle.version.revision.0, REFRESH_HINT);
+        let spiffe = serde_json::from_str(&document).unwrap_or_default();
+        Bundle { trust_domain, version: bundle.version.to_string(), pem, spiffe }
     }
 
     async fn explain(self, pid: u32) -> Result<Explained, String> {

@@ -119,6 +119,8 @@ pub enum BundleFormat {
     Pem,
     /// With trust domain and version
     Json,
+    /// The SPIFFE bundle document, with the keys of tokens: what another trust domain is given
+    Spiffe,
 }
 
 #[derive(Debug, Args)]

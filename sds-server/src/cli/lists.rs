@@ -111,6 +111,7 @@ pub(super) fn bundle(client: &Client, format: BundleFormat, out: &mut Printer) -
     match format {
         BundleFormat::Pem => out.line(&bundle.pem)?,
         BundleFormat::Json => out.structured(&bundle, Format::Json)?,
+        BundleFormat::Spiffe => out.structured(&bundle.spiffe, Format::Json)?,
     }
     Ok(Outcome::Well)
 }

@@ -127,7 +127,8 @@ pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
         Some(Name::Bundle { trust_domain }) => {
             let own = update.bundle.iter();
             let all = own.chain(update.reach.all.iter().flat_map(|all| &all.bundles));
-            all.into_iter().find(|b| b.trust_domain.as_str() == trust_domain).map(bundle)
+            let of = |b: &&Arc<TrustBundle>| b.trust_domain.as_str() == trust_domain && !b.roots.is_empty();
+            all.into_iter().find(of).map(bundle)
         }
         Some(Name::All) => update.reach.all.as_ref().map(trust),
         Some(Name::Peers { of: None }) => {

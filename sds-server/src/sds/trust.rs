@@ -45,7 +45,9 @@ fn context(trust: &Trust) -> CertificateValidationContext {
         suppress_client_ca_list: are_too_many_to_list(trust.bundles.iter().flat_map(|bundle| &bundle.roots)),
         ..Default::default()
     };
-    match (trust.bundles.as_slice(), &trust.admitted) {
+    // Of a domain without roots nobody comes; an empty bundle in its place would be refused, or fail open.
+    let bundles: Vec<_> = trust.bundles.iter().filter(|bundle| !bundle.roots.is_empty()).cloned().collect();
+    match (bundles.as_slice(), &trust.admitted) {
         // The stricter of the two validators, where one domain is enough for it.
         ([own], Admitted::Only(_)) => {
             CertificateValidationContext { trusted_ca: Some(inline(roots(own))), ..base }

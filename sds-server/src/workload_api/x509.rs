@@ -26,7 +26,7 @@ pub(super) fn svids(update: &WorkloadUpdate) -> Option<Message> {
     if svids.is_empty() {
         return None;
     }
-    let federated = bundles(update).filter(|(own, _)| !own);
+    let federated = rooted(update).filter(|(own, _)| !own);
     let federated_bundles = federated.map(|(_, bundle)| (name_of(bundle), roots(bundle))).collect();
     let mut response = X509svidResponse { svids, crl: crls(update), federated_bundles };
     let message = Message::of(&response);
@@ -37,7 +37,7 @@ pub(super) fn svids(update: &WorkloadUpdate) -> Option<Message> {
 /// The roots of every trust domain that it may trust, its own included (WA-20). `None` for a caller without an entry.
 pub(super) fn all_bundles(update: &WorkloadUpdate) -> Option<Message> {
     update.bundle.as_ref()?;
-    let bundles = bundles(update).map(|(_, bundle)| (name_of(bundle), roots(bundle))).collect();
+    let bundles = rooted(update).map(|(_, bundle)| (name_of(bundle), roots(bundle))).collect();
     Some(Message::of(&X509BundlesResponse { crl: crls(update), bundles }))
 }
 
@@ -48,6 +48,11 @@ pub(super) fn bundles(update: &WorkloadUpdate) -> impl Iterator<Item = (bool, &T
     let all = update.reach.all.iter().flat_map(|all| &all.bundles);
     let foreign = all.filter(move |bundle| Some(&bundle.trust_domain) != ours);
     own.chain(foreign.map(|bundle| (false, &**bundle)))
+}
+
+/// Those that have roots: of the others no X509-SVID is trusted, and they are not named.
+fn rooted(update: &WorkloadUpdate) -> impl Iterator<Item = (bool, &TrustBundle)> {
+    bundles(update).filter(|(_, bundle)| !bundle.roots.is_empty())
 }
 
 /// The SPIFFE ID of its trust domain.

@@ -44,6 +44,19 @@ struct Document {
     keys: Vec<KeyLine>,
 }
 
+impl Document {
+    /// The log says so where the configuration asks for another algorithm than that of the key that there is.
+    fn tell_if_not_of(&self, kind: TokenKind, algorithm: Algorithm) {
+        let signs = self.keys.iter().find(|line| line.kid == self.signs);
+        if let Some(line) = signs.filter(|line| line.algorithm != algorithm) {
+            tracing::warn!(
+                kind = kind.as_str(), key = %line.algorithm, configured = %algorithm,
+                "tokens go on being signed with the key that there is: its algorithm was chosen when it was made"
+            );
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyLine {
@@ -89,8 +102,9 @@ pub async fn complete(
 ) -> Result<(), CompleteError> {
     for (kind, algorithm) in [(TokenKind::Jwt, config.jwt_algorithm), (TokenKind::Wit, config.wit_algorithm)]
     {
-        if read::<Document>(store, record(kind))?.is_none() {
-            make(kind, algorithm, keys.clone(), store, log).await?;
+        match read::<Document>(store, record(kind))? {
+            None => make(kind, algorithm, keys.clone(), store, log).await?,
+            Some((document, _)) => document.tell_if_not_of(kind, algorithm),
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use super::{ContentHash, Memo, Revision, Version};
 pub struct TrustBundle {
     /// Whose roots these are.
     pub trust_domain: TrustDomain,
-    /// CA certificates, DER. Never empty.
+    /// CA certificates, DER. Never empty for our own; another's may say that nobody of it is trusted. Bundle §4.1.3.
     pub roots: Vec<CertificateDer<'static>>,
     /// CRLs, DER: one of each root at least, or none at all. They may have run out since.
     pub crls: Vec<CertificateRevocationListDer<'static>>,

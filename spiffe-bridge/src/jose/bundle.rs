@@ -22,7 +22,8 @@ pub const MAX_TOKEN_KEYS: usize = 64;
 /// What a bundle document says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleDocument {
-    /// CA certificates, DER, each once, in the order of the document. Never empty.
+    /// CA certificates, DER, each once, in the order of the document. None if the document has none: nobody is trusted by it
+    /// then. Bundle §4.1.3.
     pub roots: Vec<CertificateDer<'static>>,
     /// Keys of tokens. None in PEM.
     pub tokens: TokenKeys,
@@ -60,8 +61,10 @@ pub enum BundleError {
         /// What is wrong with it.
         why: String,
     },
-    /// Nothing that X.509 could use. Bundle §4.1.3.
-    #[error("there is no X.509 root in it: at least one is needed")]
+    /// PEM of nothing. A bundle document may say that nobody is trusted; a text without a certificate says nothing.
+    #[error(
+        "there is no certificate in it: paste the CERTIFICATE blocks of the roots, or a SPIFFE bundle document"
+    )]
     Empty,
     /// Invariant 11.
     #[error("{0} roots: at most {MAX_ROOTS} are taken")]
@@ -83,9 +86,6 @@ pub fn parse(text: &str) -> Result<BundleDocument, BundleError> {
     };
     let mut seen = HashSet::new();
     let roots: Vec<_> = roots.into_iter().filter(|root| seen.insert(root.as_ref().to_vec())).collect();
-    if roots.is_empty() {
-        return Err(BundleError::Empty);
-    }
     if roots.len() > MAX_ROOTS {
         return Err(BundleError::TooMany(roots.len()));
     }
@@ -99,7 +99,11 @@ fn from_pem(text: &str) -> Result<Vec<CertificateDer<'static>>, BundleError> {
     if text.contains("-----BEGIN X509 CRL-----") {
         return Err(BundleError::Crl);
     }
-    CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(BundleError::Pem)
+    let roots = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+    match roots.map_err(BundleError::Pem)? {
+        roots if roots.is_empty() => Err(BundleError::Empty),
+        roots => Ok(roots),
+    }
 }
 
 type Read = (Vec<CertificateDer<'static>>, TokenKeys, Option<u64>);
@@ -187,6 +191,13 @@ mod tests {
     }
 
     #[test]
+    fn a_document_may_say_that_nobody_is_trusted() {
+        for text in [r#"{"keys":[]}"#, r#"{"keys":[{"kty":"EC","use":"x509-svid","x5c":[]}]}"#] {
+            assert_eq!(parse(text).unwrap().roots, []);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_trusted_whole_is_refused() {
         let a = root("a");
         let good = jwk(&a, "x509-svid");
@@ -194,11 +205,9 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         };
-        check("", "no X.509 root");
-        check("{\"keys\":[]}", "no X.509 root");
+        check("", "no certificate");
         check("{}", "no keys");
         check(&format!(r#"{{"keys":[{good}],"keys":[]}}"#), "twice");
-        check(r#"{"keys":[{"kty":"EC","use":"x509-svid","x5c":[]}]}"#, "no X.509 root");
         check(r#"{"keys":[{"kty":"EC","use":"x509-svid","x5c":["!"]}]}"#, "key 1");
         check(r#"{"keys":[1]}"#, "not an object");
         check(r#"{"spiffe_sequence":-1,"keys":[]}"#, "whole number");

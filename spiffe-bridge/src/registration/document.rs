@@ -209,6 +209,7 @@ fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, L
             let crls = raw
                 .crls
                 .as_ref()
+                .filter(|_| !roots.is_empty()) // with no root nobody is left whom they could shut out
                 .map_or(Some(Vec::new()), |text| faults.take(text, |text| rules::crls(text, &roots)));
             let (trust_domain, crls, source) = (trust_domain?, crls?, faults.file.clone());
             let bundle = FederatedBundle { trust_domain, roots, crls, tokens, sequence, source };

@@ -13,7 +13,7 @@ use crate::identity::TokenKeys;
 pub struct FederatedBundle {
     /// Whose bundle it is. Never our own.
     pub trust_domain: TrustDomain,
-    /// CA certificates, DER. Never empty.
+    /// CA certificates, DER. None if its bundle document says so: nobody of it is let in then. Bundle §4.1.3.
     pub roots: Vec<CertificateDer<'static>>,
     /// CRLs, DER: one of each root at least, or none at all. They may have run out since.
     pub crls: Vec<CertificateRevocationListDer<'static>>,

@@ -52,6 +52,9 @@ struct File {
     entries: Vec<Line>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     trust_domains: Vec<BundleLine>,
+    /// Those that have no roots: a version that does not know of such leaves them out, and lets nobody of them in either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trust_domains_without_roots: Vec<BundleLine>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     profiles: Vec<ProfileLine>,
 }
@@ -137,10 +140,12 @@ pub(super) fn encode(form: &Form) -> Vec<u8> {
         key_type: profile.terms.key_type.to_string(),
         lifetime: profile.terms.lifetime.map(duration::format),
     };
+    let (rootless, rooted): (Vec<_>, Vec<_>) = form.federated.iter().partition(|of| of.roots.is_empty());
     let file = File {
         form: FORM,
         entries: form.entries.iter().map(line).collect(),
-        trust_domains: form.federated.iter().map(bundle).collect(),
+        trust_domains: rooted.into_iter().map(bundle).collect(),
+        trust_domains_without_roots: rootless.into_iter().map(bundle).collect(),
         profiles: form.profiles.iter().map(profile).collect(),
     };
     // Texts and lists of them always serialise; a form that could not be read is refused by `decode`.
@@ -153,12 +158,13 @@ pub(super) fn decode(bytes: &[u8], source: &Arc<str>) -> Result<Form, StoredErro
     if file.form != FORM {
         return Err(fail(format!("form {}", file.form)));
     }
+    let bundles = file.trust_domains.into_iter().chain(file.trust_domains_without_roots);
     let entry = |line| entry(line, source).map(Arc::new).map_err(fail);
     let federated = |line| federated(line, source).map(Arc::new).map_err(fail);
     let profile = |line| profile(line, source).map(Arc::new).map_err(fail);
     Ok(Form {
         entries: file.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
-        federated: file.trust_domains.into_iter().map(federated).collect::<Result<_, _>>()?,
+        federated: bundles.map(federated).collect::<Result<_, _>>()?,
         profiles: file.profiles.into_iter().map(profile).collect::<Result<_, _>>()?,
     })
 }
@@ -175,9 +181,6 @@ fn federated(line: BundleLine, source: &Arc<str>) -> Result<FederatedBundle, Str
     let roots: Vec<_> = line.roots.iter().map(root).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     let crl = |text: &String| BASE64.decode(text.as_bytes()).map(CertificateRevocationListDer::from);
     let crls = line.crls.iter().map(crl).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-    if roots.is_empty() {
-        return Err(format!("{} without roots", line.trust_domain));
-    }
     let keys = |jwks: &[Map<String, Value>]| {
         jwks.iter().map(jwk::token_key).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())
     };

@@ -9,8 +9,8 @@ use spiffe_bridge::jose::bundle::{self, BundleError, MAX_TOKEN_KEYS, parse};
 use spiffe_bridge::jose::{Algorithm, document, jwk};
 use spiffe_bridge::x509::inspect;
 
-use super::forge::{Forge, good, verify, with};
-use super::support::{Ca, Hostile, ca};
+use super::forge::{Forge, with};
+use super::support::{Ca, Hostile, NOW, ca, openssl};
 
 fn published(ca: &Ca) -> Value {
     serde_json::from_str(&document::bundle(&ca.bundle, 7, Duration::from_secs(300))).unwrap()
@@ -55,8 +55,18 @@ async fn x5_21_a_root_has_its_one_certificate() {
 async fn x5_22_the_certificate_is_self_signed() {
     let ca = ca().await;
     inspect::trust_anchor(ca.root()).unwrap();
-    let (signed, _) = super::support::openssl(&["verify", "-CAfile", "root", "leaf"], ca.root(), ca.root());
-    assert!(signed);
+    // Unless it is told to, OpenSSL takes a root for one without a look at its signature.
+    let judged = |root: &[u8]| {
+        let at = NOW.unix_seconds().to_string();
+        openssl(&["verify", "-check_ss_sig", "-attime", &at, "-CAfile", "root", "leaf"], root, root)
+    };
+    let (signed, said) = judged(ca.root());
+    assert!(signed, "{said}");
+    // The signature is what stands last.
+    let mut flipped = ca.root().to_vec();
+    *flipped.last_mut().unwrap() ^= 1;
+    let (signed, said) = judged(&flipped);
+    assert!(!signed && said.contains("certificate signature failure"), "{said}");
 }
 
 #[test]
@@ -64,7 +74,7 @@ fn x5_23_a_root_without_a_certificate_is_ignored() {
     let good = root_jwk(json!([root()]));
     let bare = json!({ "kty": "EC", "use": "x509-svid" });
     assert_eq!(read(&[bare.clone(), root_jwk(json!([])), good]).unwrap().roots.len(), 1);
-    assert!(matches!(read(&[bare]), Err(BundleError::Empty)));
+    assert_eq!(read(&[bare]).unwrap().roots, [], "and nobody is trusted by what is left");
 }
 
 #[test]
@@ -77,11 +87,6 @@ fn x5_24_only_the_first_certificate_counts() {
 #[test]
 fn tb_01_undefined_members_are_not_required() {
     read(&[root_jwk(json!([root()]))]).unwrap();
-}
-
-#[tokio::test]
-async fn tb_02_the_sequence_is_set() {
-    assert_eq!(published(&ca().await)["spiffe_sequence"], 7);
 }
 
 #[test]
@@ -161,13 +166,6 @@ fn tb_07_keys_of_unknown_kind_or_use_are_ignored() {
     keys.extend([root_jwk(json!([root()])), Value::Object(known.clone())]);
     let document = read(&keys).unwrap();
     assert_eq!((document.tokens.jwt, document.tokens.wit), (vec![forge.key("k")], Vec::new()));
-}
-
-#[test]
-fn tb_08_under_an_empty_bundle_nothing_is_trusted() {
-    let forge = Forge::new(Algorithm::Es256);
-    let (header, claims) = good(forge.algorithm);
-    assert!(verify(&forge.token(&header, &claims), &with(Default::default())).is_err());
 }
 
 #[tokio::test]
