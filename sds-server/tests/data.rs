@@ -38,3 +38,17 @@ fn lost_keys_are_not_made_anew() {
         assert!(!data.join("keys").exists(), "{verb:?} made an empty one");
     }
 }
+
+#[test]
+fn a_lost_store_does_not_become_a_new_root() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    assert_eq!(run(&["init"], "example.org", &data).0, Some(0));
+    std::fs::rename(data.join("store.redb"), directory.path().join("away")).unwrap();
+    for verb in [&["serve"][..], &["serve", "--init"], &["init"]] {
+        let (code, said) = run(verb, "example.org", &data);
+        assert_ne!(code, Some(0), "{verb:?}");
+        assert!(said.contains("holds keys and no store") && said.contains("backup"), "{verb:?}: {said}");
+        assert!(!data.join("store.redb").exists(), "{verb:?} made an empty one");
+    }
+}

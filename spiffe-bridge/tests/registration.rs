@@ -236,6 +236,26 @@ async fn what_is_not_a_file_is_a_problem_and_holds_nothing_up() {
 }
 
 #[tokio::test]
+async fn what_everybody_may_write_to_is_told_of() {
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let mut bench = Bench::new();
+    bench.write("a.yaml", &["web"]);
+    let running = bench.start().await;
+    let (dir, file) = (bench.dir.path().to_owned(), bench.dir.path().join("a.yaml"));
+    for (path, open, shut) in [(&dir, 0o777, 0o755), (&file, 0o666, 0o644)] {
+        assert_eq!(running.handle.rescan().await.unwrap().open_to_all, None);
+        set(path, open);
+        let status = running.handle.rescan().await.unwrap();
+        assert_eq!((status.open_to_all.as_deref(), status.entries), (path.to_str(), 1));
+        let checked = check_directory(&dir, &parse_trust_domain("example.org").unwrap());
+        assert_eq!(checked.open_to_all.as_deref(), path.to_str());
+        set(path, shut);
+    }
+}
+
+#[tokio::test]
 async fn each_change_is_audited_and_the_revision_rises_with_removals_too() {
     let mut bench = Bench::new();
     bench.write("a.yaml", &["a", "b"]);

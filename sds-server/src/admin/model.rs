@@ -121,7 +121,10 @@ pub struct Holders {
     pub missing: Vec<Value>,
     /// Clients that found no place in the roster: the answer is incomplete.
     pub turned_away: u64,
-    /// Whether everybody is known to hold it. Never true while nobody has the name: 0 of 0 is unknown.
+    /// Open streams of the Workload and Broker APIs that follow X.509: no members, as these APIs have no acknowledgement.
+    #[serde(default)]
+    pub feeds: usize,
+    /// Whether every member is known to hold it. Never true while nobody has the name: 0 of 0 is unknown.
     pub complete: bool,
 }
 
@@ -160,10 +163,14 @@ pub struct Explained {
     pub matches: Vec<Matching>,
     /// How many there are; `matches` may be cut short.
     pub matches_total: usize,
-    /// Entries some of whose selectors it has, the nearest first.
+    /// Entries some of whose selectors it has, the nearest first; if it matches none and there are no such, those of which
+    /// it has another value of each.
     pub near: Vec<Near>,
     /// How many there are; `near` is cut short.
     pub near_total: usize,
+    /// How many entries are in force.
+    #[serde(default)]
+    pub entries_total: usize,
 }
 
 /// What one attestor says of a process.

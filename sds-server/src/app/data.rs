@@ -32,6 +32,14 @@ pub enum DataError {
         /// The directory.
         path: PathBuf,
     },
+    /// The keys are there and the store is not.
+    #[error(
+        "{path} holds keys and no store: the store is lost, or its volume is missing. Restore both from the backup of this data directory. A new root cuts off all who trust the one before: if that is meant, use another data directory"
+    )]
+    StoreLost {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It was used before.
     #[error("the data directory {path} is initialised already: nothing was changed")]
     AlreadyInitialised {
@@ -60,6 +68,7 @@ pub enum DataError {
 }
 
 const STORE: &str = "store.redb";
+const KEYS: &str = "keys";
 
 /// The opened data directory.
 pub(super) struct Data {
@@ -74,6 +83,9 @@ impl Data {
     pub(super) fn open(settings: &Settings, init: bool) -> anyhow::Result<Self> {
         let path = settings.data.as_path();
         if !is_used(path) {
+            if holds_keys(path) {
+                return Err(DataError::StoreLost { path: path.into() }.into());
+            }
             if !init {
                 return Err(DataError::NeverUsed { path: path.into() }.into());
             }
@@ -82,7 +94,7 @@ impl Data {
         check(path)?;
         let (store, writer) = store::open(&path.join(STORE))?;
         let writer = spawn(writer)?;
-        let directory = path.join("keys");
+        let directory = path.join(KEYS);
         // Made with the root and never again: an empty one beside an old root would look like a fresh start.
         if !directory.exists() && authority::trust_domain_of(&store)?.is_some() {
             return Err(DataError::KeysLost { path: directory }.into());
@@ -95,6 +107,13 @@ impl Data {
     pub(super) async fn init(&self, config: &authority::Config, clock: &Clock) -> Result<(), InitError> {
         match authority::init(config, self.keys.clone(), &self.store, clock).await {
             Err(InitError::AlreadyInitialised) => Ok(()),
+            Ok(()) => {
+                tracing::warn!(
+                    trust_domain = config.trust_domain.as_str(),
+                    "a new root was made, as nothing was kept yet: who trusts an earlier one of this trust domain is cut off"
+                );
+                Ok(())
+            }
             other => other,
         }
     }
@@ -129,6 +148,11 @@ pub async fn initialise(settings: &Settings) -> anyhow::Result<()> {
 /// A directory without a store was never used; what else is in it is not ours to judge.
 fn is_used(path: &Path) -> bool {
     path.join(STORE).exists()
+}
+
+/// The store is made before any key.
+fn holds_keys(path: &Path) -> bool {
+    fs::read_dir(path.join(KEYS)).is_ok_and(|mut files| files.next().is_some())
 }
 
 fn make(path: &Path) -> Result<(), DataError> {

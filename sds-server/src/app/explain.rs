@@ -69,7 +69,8 @@ async fn look(attestor: Arc<Attestor>, pid: u32) -> Result<Attestation, AttestEr
 }
 
 /// Decides which of `entries` a process with the selectors `shown` matches, and which it nearly does: fewest missing
-/// first, then most in common.
+/// first, then most in common. If it matches none and has nothing in common with any, those count of which it has another
+/// value of whatever they ask for.
 fn compare<'e>(
     entries: impl Iterator<Item = &'e Arc<Entry>>,
     shown: &Shown<'_>,
@@ -77,16 +78,24 @@ fn compare<'e>(
     pid: u32,
 ) -> Explained {
     let selectors = shown.selectors;
-    let (mut matches, mut near) = (Vec::new(), Vec::new());
+    let has: BTreeSet<_> = selectors.iter().map(key).collect();
+    let (mut matches, mut near, mut far, mut in_force) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for entry in entries {
+        in_force += 1;
         let missing = entry.selectors.difference(selectors).count();
         let common = entry.selectors.len() - missing;
         match (missing, common) {
             (0, _) => matches.push(entry),
+            (_, 0) if entry.selectors.iter().all(|selector| has.contains(key(selector))) => {
+                far.push((missing, usize::MAX, entry));
+            }
             (_, 0) => {}
             // Entries come sorted, and the sort is stable: equals stay by SPIFFE ID.
             _ => near.push((missing, usize::MAX - common, entry)),
         }
+    }
+    if matches.is_empty() && near.is_empty() {
+        near = far;
     }
     near.sort_by_key(|(missing, common, _)| (*missing, *common));
     Explained {
@@ -96,6 +105,7 @@ fn compare<'e>(
         unseen: Vec::new(),
         matches_total: matches.len(),
         matches: matches.into_iter().take(MATCHES).map(|entry| matching(entry)).collect(),
+        entries_total: in_force,
         near_total: near.len(),
         near: near.into_iter().take(NEAREST).map(|(_, _, entry)| nearly(entry, shown, unknown)).collect(),
     }

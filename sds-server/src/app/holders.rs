@@ -72,6 +72,7 @@ impl Parts {
             members: answer.members,
             missing: missing.collect(),
             turned_away: answer.turned_away,
+            feeds: self.feeds.snapshot().iter().filter(|feed| feed.method.starts_with("x509")).count(),
             complete: answer.is_complete(),
         })
     }

@@ -213,6 +213,12 @@ impl Parts {
                  or by countersign entries reload",
             );
         }
+        if let Some(path) = &directory.open_to_all {
+            find(
+                format!("anybody may write to {path}: whoever does gives himself identities"),
+                "let only those write who may give identities: chmod o-w",
+            );
+        }
         // A directory that cannot be read is among the problems, and no word of the operator prunes it.
         let held = directory.held_back.as_ref().filter(|h| h.reason != HeldBecause::DirectoryUnreadable);
         if let Some(held) = held {

@@ -20,14 +20,17 @@ pub(super) fn pid(client: &Client, pid: u32, format: Format, out: &mut Printer) 
 }
 
 fn text(explained: &Explained, out: &mut Printer) -> anyhow::Result<()> {
-    let Explained { pid, selectors, attestors, unseen: _, matches, matches_total, near, near_total } =
-        explained;
+    let Explained { pid, selectors, attestors, matches, matches_total, near, near_total, .. } = explained;
     out.line(&format!("process {pid} has {} selectors", selectors.len()))?;
     attestors.iter().try_for_each(|one| attested(one, out))?;
     out.line(&format!("\nit matches {}", count(matches.len(), *matches_total)))?;
     let rows: Vec<Value> = matches.iter().map(|found| json!(found)).collect();
     out.list(&rows, &MATCH_COLUMNS, Format::Table)?;
-    out.line(&format!("\nit nearly matches {}", count(near.len(), *near_total)))?;
+    let of = match (matches_total, near_total) {
+        (0, 0) => format!(", of {} in force", explained.entries_total),
+        _ => String::new(),
+    };
+    out.line(&format!("\nit nearly matches {}{of}", count(near.len(), *near_total)))?;
     near.iter().try_for_each(|entry| nearly(entry, out))
 }
 

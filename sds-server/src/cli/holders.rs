@@ -53,7 +53,7 @@ fn split(named: &str) -> (&str, Option<&str>) {
 }
 
 fn text(holders: &Holders, out: &mut Printer) -> anyhow::Result<()> {
-    let Holders { name, wanted, members, missing, turned_away, .. } = holders;
+    let Holders { name, wanted, members, missing, turned_away, feeds, .. } = holders;
     let name = escape(name);
     let version =
         wanted.as_ref().map_or("what it was sent last".to_owned(), |wanted| format!("version {wanted}"));
@@ -62,12 +62,18 @@ fn text(holders: &Holders, out: &mut Printer) -> anyhow::Result<()> {
     }
     match (*members, missing.len()) {
         (0, 0) => out.line(&format!("no member of the roster has {name}: who holds it is unknown"))?,
+        (1, 0) => out.line(&format!("the one member that has {name} holds {version}"))?,
         (members, 0) => out.line(&format!("all {members} members that have {name} hold {version}"))?,
         (members, count) => {
             let rows: Vec<Value> = missing.iter().map(row).collect();
             out.list(&rows, &COLUMNS, Format::Table)?;
-            out.line(&format!("\n{count} do not hold {version} of {name}, which {members} members have"))?;
+            out.line(&format!("\n{count} do not hold {version} of {name}; members that have it: {members}"))?;
         }
+    }
+    if *feeds > 0 {
+        out.line(&format!(
+            "! {feeds} streams of the Workload and Broker APIs follow X.509 too, and are not counted: these APIs have no acknowledgement"
+        ))?;
     }
     Ok(())
 }

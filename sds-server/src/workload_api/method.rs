@@ -53,7 +53,8 @@ impl Stream {
     }
 }
 
-/// Paths are compared byte for byte, as gRPC over HTTP/2 says: nothing is decoded or normalised.
+/// Paths are compared byte for byte, as gRPC over HTTP/2 says: nothing is decoded or normalised. A fragment, which a path must
+/// not have (RFC 9113 §8.3.1), never comes this far: the HTTP library drops it.
 pub(super) fn asked(uri: &Uri, config: &Config) -> Asked {
     let Some(name) = uri.path().strip_prefix("/SpiffeWorkloadAPI/") else { return Asked::Elsewhere };
     let method = match name {

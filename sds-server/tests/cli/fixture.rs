@@ -72,14 +72,22 @@ pub(super) async fn serve() -> Fixture {
                 Some("8") => vec![json!({
                     "holder": "process:0-7-1", "pid": 7, "uid": 1, "identities": ["spiffe://example.org/web"],
                     "standing": "refused", "why": "refused", "explained": "refused it",
-                    "refusal_explained": {"row": "§1.1", "meaning": "it is broken", "advice": "mend it"},
+                    "refusal_explained": {"row": "key: no PEM", "meaning": "it is broken", "advice": "mend it"},
                 })],
                 Some(_) => Vec::new(),
                 None => return Err("no version is known".to_owned()),
             };
             let complete = missing.is_empty() && question.acknowledged;
             let NotHolding { name, version: wanted, .. } = question;
-            Ok(Holders { name, wanted, members: 2, missing, turned_away: 0, complete })
+            Ok(Holders {
+                name,
+                wanted,
+                members: 2,
+                missing,
+                turned_away: 0,
+                feeds: usize::from(complete),
+                complete,
+            })
         }),
         forget: Arc::new(|Forget { holder }| {
             let identities = vec!["spiffe://example.org/edge".to_owned()];
@@ -96,7 +104,8 @@ pub(super) async fn serve() -> Fixture {
         }),
         bundle: Arc::new(|| {
             let (trust_domain, version) = ("example.org".to_owned(), "1-ab".to_owned());
-            Some(Bundle { trust_domain, version, pem: "-----BEGIN CERTIFICATE-----\n".to_owned() })
+            let pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+            Some(Bundle { trust_domain, version, pem, spiffe: json!({"keys": []}) })
         }),
         rescan: Arc::new(|Rescan { prune }| {
             let (removed, held_back) = if prune { (5, 0) } else { (0, 5) };

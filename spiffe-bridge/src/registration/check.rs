@@ -24,12 +24,17 @@ pub struct Report {
     pub profiles: Vec<String>,
     /// What would be refused, by file and line.
     pub faults: Vec<Fault>,
+    /// The directory or a file in it, if anybody may write to it.
+    pub open_to_all: Option<String>,
 }
 
 /// Reads the entry files in `path` as a server of `trust_domain` would that never saw them before.
 #[must_use]
 pub fn check_directory(path: &Path, trust_domain: &TrustDomain) -> Report {
-    match Scanner::new(path.to_owned(), trust_domain.clone()).scan() {
+    let mut scanner = Scanner::new(path.to_owned(), trust_domain.clone());
+    let found = scanner.scan();
+    let open_to_all = scanner.open_to_all().map(|path| path.display().to_string());
+    match found {
         Ok(found) => {
             let files = found.len();
             let (accepted, faults) = decide::resolve(&BTreeMap::new(), &found);
@@ -39,11 +44,12 @@ pub fn check_directory(path: &Path, trust_domain: &TrustDomain) -> Report {
                 profiles.extend(form.profiles.iter().map(|profile| profile.name.clone()));
                 trust_domains.extend(form.federated.iter().map(|bundle| bundle.trust_domain.to_string()));
             }
-            Report { files, entries, trust_domains, profiles, faults }
+            Report { files, entries, trust_domains, profiles, faults, open_to_all }
         }
         Err(error) => {
             let faults = vec![error.as_fault()];
-            Report { files: 0, entries: Vec::new(), trust_domains: Vec::new(), profiles: Vec::new(), faults }
+            let (entries, trust_domains, profiles) = Default::default();
+            Report { files: 0, entries, trust_domains, profiles, faults, open_to_all }
         }
     }
 }

@@ -99,6 +99,18 @@ fn only_the_nearest_are_listed_and_all_are_counted() {
     assert_eq!(explained.near[0].spiffe_id, "spiffe://example.org/e00");
 }
 
+#[test]
+fn who_has_nothing_in_common_with_any_entry_is_told_what_it_has_instead() {
+    let has: SelectorSet = ["unix:uid:7".parse().unwrap()].into();
+    let entries = [entry("a", &["unix:uid:8"]), entry("b", &["unix:uid:8", "systemd:unit:b.service"])];
+    let shown = Shown::new(&has, entries.iter());
+    let explained = compare(entries.iter(), &shown, &Unknown::default(), 1);
+    assert_eq!((explained.near_total, explained.entries_total), (1, 2));
+    assert_eq!(explained.near[0].why_not[0].reason, "it has unix:uid:7");
+    let entries = [entry("a", &["unix:uid:8"]), entry("c", &["unix:uid:7"])];
+    assert_eq!(compare(entries.iter(), &shown, &Unknown::default(), 1).near_total, 0, "one is its own");
+}
+
 #[tokio::test]
 async fn a_process_that_is_not_there_is_said_so() {
     // More than the kernel's greatest pid.

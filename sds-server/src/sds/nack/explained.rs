@@ -1,11 +1,11 @@
-//! What each class of refusal means, and what to do. What Envoy does is measured: envoy-sds.md, by section.
+//! What each class of refusal means, and what to do. What Envoy does is measured: docs/envoy-matrix.md, by row.
 
 use super::Kind;
 
 /// A class of refusal, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Explained {
-    /// The row of envoy-sds.md that Envoy's behaviour was measured for.
+    /// The row of docs/envoy-matrix.md that shows such a secret, or that there is none.
     pub row: &'static str,
     /// What happened.
     pub meaning: &'static str,
@@ -14,6 +14,8 @@ pub struct Explained {
 }
 
 const OURS: &str = "this should never have been sent: report it, with `countersign streams -o json`";
+/// The secret is good, or there is no row of its kind.
+const NONE: &str = "none";
 const ITS_PLACE: &str = "change the listener or cluster that names the secret: its place does not go with it";
 
 impl Kind {
@@ -49,63 +51,59 @@ impl Kind {
     pub fn explained(self) -> Explained {
         let (row, meaning, advice) = match self {
             Self::Constraint => (
-                "§0.4",
+                "a private key provider without a name, which breaks a rule of the message",
                 "a field breaks a rule of its message; Envoy's own log may show the whole secret, key included",
                 "treat that key as disclosed; then report it: this should never have been sent",
             ),
-            Self::KeyMismatch => ("§1.1, key ≠ cert", "the private key is not the leaf's", OURS),
+            Self::KeyMismatch => ("key of another certificate", "the private key is not the leaf's", OURS),
             Self::KeyMissing => (
-                "§1.1, key missing or wrong type",
+                "wrong type: a validation context",
                 "there is no private key: the name is of a bundle where a certificate is wanted",
                 "in the bootstrap, ask for an SVID by name (`default` or a SPIFFE ID) where a certificate stands",
             ),
-            Self::KeyUnreadable => ("§1.1, garbage key", "the private key cannot be read", OURS),
-            Self::ChainMissing => ("§1.1, empty chain", "there is no certificate chain", OURS),
+            Self::KeyUnreadable => ("key: no PEM", "the private key cannot be read", OURS),
+            Self::ChainMissing => ("chain: absent", "there is no certificate chain", OURS),
             Self::ChainUnreadable => (
-                "§1.1, garbage chain or key type",
+                "chain: no PEM",
                 "the chain cannot be read, or its key is of a type that this Envoy does not load",
                 "if the entry's profile asks for a rare key type, choose another; else report it",
             ),
-            Self::NamesMissing => ("§1.1, no SAN and no CN", "the leaf names nobody", OURS),
-            Self::TrustUnreadable => ("§1.2, garbage roots", "a root cannot be read", OURS),
+            Self::NamesMissing => ("no name at all", "the leaf names nobody", OURS),
+            Self::TrustUnreadable => ("roots: no PEM", "a root cannot be read", OURS),
             Self::TrustMissing => (
-                "§1.2, matcher without CA; §9, the floor",
+                "a matcher and no root",
                 "there are conditions on peers but no roots: the floor of the bootstrap did its work",
                 "in the bootstrap, ask for a bundle (`ROOTCA`, `peers`, …) where a validation context stands",
             ),
-            Self::SourceEmpty => ("§1.2, empty source", "a field with content is empty", OURS),
+            Self::SourceEmpty => ("roots: empty", "a field with content is empty", OURS),
             Self::SourceMissing => {
-                ("§1.1, missing file", "the secret points to a file that is not there", OURS)
+                ("chain: in a file of Envoy's", "the secret points to a file that is not there", OURS)
             }
-            Self::Crl => ("§1.2, CRL", "a CRL cannot be read, or has no roots to go with", OURS),
+            Self::Crl => ("a CRL alone", "a CRL cannot be read, or has no roots to go with", OURS),
             Self::Ocsp => (
-                "§1.1, OCSP",
+                "an OCSP staple that is none",
                 "the listener demands a stapled OCSP response, which short-lived certificates do not have",
                 "set ocsp_staple_policy of that listener to LENIENT_STAPLING",
             ),
-            Self::KeyTooSmall => ("§1.1, RSA-1024", "the key is too small for Envoy", OURS),
-            Self::KeyProvider => ("§1.1, key provider", "this Envoy has no such key provider", ITS_PLACE),
+            Self::KeyTooSmall => ("RSA-1024", "the key is too small for Envoy", OURS),
+            Self::KeyProvider => ("a private key provider", "this Envoy has no such key provider", ITS_PLACE),
             Self::TlsParameters => (
-                "§3.5, tls_params",
+                NONE,
                 "the place's own TLS parameters (curves, signature algorithms) are not ones that Envoy knows",
                 ITS_PLACE,
             ),
-            Self::TooManyCertificates => {
-                ("§1.1, one certificate upstream", "a cluster takes one certificate only", ITS_PLACE)
-            }
-            Self::UnexpectedName => {
-                ("§2.3, other name", "the secret has another name than was asked for", OURS)
-            }
+            Self::TooManyCertificates => (NONE, "a cluster takes one certificate only", ITS_PLACE),
+            Self::UnexpectedName => (NONE, "the secret has another name than was asked for", OURS),
             Self::TicketKeys => (
-                "§1.4",
+                NONE,
                 "session ticket keys of a wrong length",
                 "ticket keys are not served: turn stateless resumption off",
             ),
             Self::Other => (
-                "none",
+                NONE,
                 "the text is not known here, and is not kept: it could hold the key",
                 "read the warning in that Envoy's own log; a certificate that is refused beside it also makes a good \
-                 bundle be refused (§9): look at the other names of this process first",
+                 bundle be refused: look at the other names of this process first",
             ),
         };
         Explained { row, meaning, advice }
@@ -154,5 +152,14 @@ mod tests {
             assert!(!row.is_empty() && !meaning.is_empty() && !advice.is_empty());
         }
         assert_eq!(Kind::parse("nothing"), None);
+    }
+
+    #[test]
+    fn each_row_is_one_that_envoy_refuses() {
+        let matrix = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/envoy-matrix.md");
+        let matrix = std::fs::read_to_string(matrix).unwrap();
+        for Explained { row, .. } in Kind::ALL.map(Kind::explained) {
+            assert!(row == NONE || matrix.contains(&format!("\n| {row} | NACK")), "{row}");
+        }
     }
 }

@@ -47,10 +47,11 @@ impl Directory {
             Ok(done) => done,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
+        let open_to_all = scanner.open_to_all().map(|path| path.display().to_string().into());
         self.scanner = Some(scanner);
         let now = self.clock.now();
         self.withdrawn.retain(|(at, _)| now.since(*at) < WINDOW);
-        let mut status = DirectoryStatus { last_scan: Some(now), ..DirectoryStatus::default() };
+        let mut status = DirectoryStatus { last_scan: Some(now), open_to_all, ..DirectoryStatus::default() };
         let faults = match found {
             Ok(found) => {
                 status.files = found.len();
@@ -158,8 +159,13 @@ impl Directory {
             tracing::error!(%file, line, column, message, "entries are kept as they were last accepted");
         }
         if let Some(held) = status.held_back.as_ref().filter(|held| held.since == now) {
-            let advice = "check the directory, or say prune if it is meant";
+            let advice = "check the directory; if it is meant: countersign entries reload --prune";
             tracing::error!(reason = ?held.reason, withdrawn = held.withdrawn, advice, "a removal of entries is held back");
+        }
+        if let Some(path) = status.open_to_all.as_ref().filter(|_| self.status.borrow().open_to_all.is_none())
+        {
+            let advice = "let only those write who may give identities: chmod o-w";
+            tracing::warn!(%path, advice, "anybody may write entries");
         }
         metrics::gauge!("countersign_entry_problems").set(status.problems.len() as f64);
         metrics::gauge!("countersign_entries_held_back").set(if status.held_back.is_some() {

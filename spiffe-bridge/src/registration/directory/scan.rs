@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::fs::StatVfsMountFlags;
 use spiffe::TrustDomain;
 
 use super::decide::Found;
@@ -71,16 +72,24 @@ pub(in crate::registration) struct Scanner {
     path: PathBuf,
     trust_domain: TrustDomain,
     seen: HashMap<Arc<str>, (Stamp, Found)>,
+    /// What the last look found open to everybody.
+    open: Option<PathBuf>,
 }
 
 impl Scanner {
     pub(in crate::registration) fn new(path: PathBuf, trust_domain: TrustDomain) -> Self {
-        Self { path, trust_domain, seen: HashMap::new() }
+        Self { path, trust_domain, seen: HashMap::new(), open: None }
+    }
+
+    /// The directory or a file in it, if anybody may write to it: whoever does gives himself identities.
+    pub(in crate::registration) fn open_to_all(&self) -> Option<&Path> {
+        self.open.as_deref()
     }
 
     /// Looks at every entry file: `*.yaml` and `*.yml`, not hidden; links are followed.
     pub(in crate::registration) fn scan(&mut self) -> Result<BTreeMap<Arc<str>, Found>, ScanError> {
         let failed = |source| ScanError { path: self.path.clone(), source };
+        self.open = self.path.metadata().ok().filter(|of| is_open(of, &self.path)).map(|_| self.path.clone());
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
@@ -112,10 +121,15 @@ impl Scanner {
 
     /// What the file holds, with its stamp if it need not be read again while that stays; `None` if
     /// the file went away meanwhile.
-    fn look(&self, path: &Path, name: &Arc<str>) -> Option<(Option<Stamp>, Found)> {
+    fn look(&mut self, path: &Path, name: &Arc<str>) -> Option<(Option<Stamp>, Found)> {
         let faulty = |message: String| Some((None, Found::Faulty([whole(name, &message)].into())));
         let stamp = match path.metadata() {
-            Ok(metadata) => Stamp::of(&metadata),
+            Ok(metadata) => {
+                if self.open.is_none() && is_open(&metadata, path) {
+                    self.open = Some(path.to_owned());
+                }
+                Stamp::of(&metadata)
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => return None,
             Err(e) => return faulty(format!("cannot be looked at ({e}): check where it links to")),
         };
@@ -152,6 +166,13 @@ fn read(path: &Path) -> io::Result<(Stamp, Stamp, String)> {
     }
     let text = String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8: save it as UTF-8"))?;
     Ok((Stamp::of(&metadata), Stamp::of(&file.metadata()?), text))
+}
+
+/// Whether everybody may write to it. What Kubernetes mounts from a ConfigMap looks so and cannot be written to.
+fn is_open(of: &Metadata, path: &Path) -> bool {
+    let is_read_only =
+        || rustix::fs::statvfs(path).is_ok_and(|of| of.f_flag.contains(StatVfsMountFlags::RDONLY));
+    of.mode() & 0o002 != 0 && !is_read_only()
 }
 
 /// Whether a file of this name holds entries.

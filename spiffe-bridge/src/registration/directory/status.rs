@@ -17,6 +17,8 @@ pub struct DirectoryStatus {
     pub problems: Vec<Problem>,
     /// The change that waits for the operator's word, if one does.
     pub held_back: Option<HeldBack>,
+    /// The directory or a file in it, if anybody may write to it.
+    pub open_to_all: Option<Arc<str>>,
     /// The store's revision after they last changed: an index of this revision or a later one holds them. 0 if
     /// nothing changed since the start.
     pub revision: Revision,
