@@ -130,6 +130,11 @@ async fn two_containers_of_the_same_uid_have_each_their_own_identity() {
     assert!(!explained.contains("unix:uid:0\n"), "{explained}");
     let status = bench.server.cli(&["status"]).unwrap();
     assert!(String::from_utf8_lossy(&status.stdout).contains("docker"), "{status:?}");
+    // One of them alone can be named too.
+    let that_one = format!("docker:container_id:{}", web.id);
+    bench.server.add_entry(HOST, &[&that_one]).unwrap();
+    bench.says(&web, &[&has(HOST)]).await;
+    bench.never_said(&api, &has(HOST));
 }
 
 /// The cgroups of a process, as paths below the mounts of their hierarchies.

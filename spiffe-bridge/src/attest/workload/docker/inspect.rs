@@ -113,6 +113,7 @@ impl Inspected {
         let mut add = |key: &str, value: &dyn Display| {
             selectors.extend(format!("docker:{key}:{value}").parse::<Selector>().ok());
         };
+        add("container_id", &self.id);
         for (name, value) in self.config.labels.iter().flatten().take(MOST_EACH) {
             add("label", &format_args!("{name}:{value}"));
         }
@@ -142,6 +143,7 @@ mod tests {
         );
         let found: Vec<String> = container.selectors().iter().map(ToString::to_string).collect();
         let expected = [
+            "docker:container_id:x",
             "docker:env:A=b=c",
             "docker:env:X=",
             "docker:image_config_digest:sha256:00",
@@ -155,9 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn a_container_with_nothing_has_nothing() {
+    fn a_container_with_nothing_has_its_id() {
         let container = inspected(r#"{"Id": "x", "State": {}, "Config": {"Labels": null, "Env": null}}"#);
-        assert!(container.selectors().is_empty() && !container.runs());
+        let found: Vec<String> = container.selectors().iter().map(ToString::to_string).collect();
+        assert_eq!((found, container.runs()), (vec!["docker:container_id:x".to_owned()], false));
         assert!(!container.is_same_run(&container));
     }
 

@@ -71,9 +71,10 @@ fn docker(text: &str, key: &str, value: &str) -> Result<(), String> {
         }
         "env" => (value.split_once('=').is_some_and(|(name, _)| !name.is_empty()), "docker:env:NAME=VALUE"),
         "image_id" => (true, ""),
+        "container_id" => (is_sha256(value), "docker:container_id: and all 64 lower-case digits of the id"),
         "image_config_digest" => (value.starts_with("sha256:"), "docker:image_config_digest:sha256:…"),
         _ => {
-            let known = "label, env, image_id and image_config_digest";
+            let known = "container_id, label, env, image_id and image_config_digest";
             return Err(format!("docker:{} is not known: the keys are {known}", short(key)));
         }
     };
