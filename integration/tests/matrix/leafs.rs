@@ -3,7 +3,10 @@
 use envoy_types::pb::envoy::config::core::v3::WatchedDirectory;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type;
-use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{PrivateKeyProvider, TlsCertificate};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    PrivateKeyProvider, TlsCertificate, TlsParameters,
+};
 use rcgen::{
     BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P384_SHA384,
     PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_ML_DSA_44, PKCS_ML_DSA_65, PKCS_RSA_SHA256, SanType,
@@ -11,7 +14,7 @@ use rcgen::{
 };
 
 use crate::contexts;
-use crate::pki::{Pair, Pki, WEB, der, leaf_params, pem, unix};
+use crate::pki::{Pair, Pki, WEB, der, leaf_params, pem, sec1, unix};
 use crate::rows::{inline, source};
 
 /// As it is sent.
@@ -78,6 +81,7 @@ pub(crate) fn rows(pki: &Pki) -> Vec<(&'static str, Option<Type>)> {
         ),
         ("key: no PEM", with(&|s| s.private_key = inline("garbage\n"))),
         ("key: DER", with(&|s| s.private_key = inline(der(&unix(&good.key))))),
+        ("key: EC, in the form of SEC 1", with(&|s| s.private_key = inline(sec1(&good.key)))),
         ("key: empty", with(&|s| s.private_key = inline(""))),
         ("key: absent", with(&|s| s.private_key = None)),
         ("a password without need", with(&|s| s.password = inline("secret"))),
@@ -109,6 +113,21 @@ pub(crate) fn rows(pki: &Pki) -> Vec<(&'static str, Option<Type>)> {
             with(&|s| s.watched_directory = Some(WatchedDirectory::default())),
         ),
         (
+            "TLS parameters of its own: TLS 1.2 at most",
+            with(&|s| {
+                s.tls_params = Some(TlsParameters {
+                    tls_maximum_protocol_version: TlsProtocol::TlSv12.into(),
+                    ..Default::default()
+                });
+            }),
+        ),
+        (
+            "TLS parameters of its own: a curve that is none",
+            with(&|s| {
+                s.tls_params = Some(TlsParameters { ecdh_curves: vec!["nope".into()], ..Default::default() });
+            }),
+        ),
+        (
             "key: encrypted, with its password",
             TlsCertificate { password: inline("secret"), ..tls(&encrypted) },
         ),
@@ -129,6 +148,7 @@ fn kinds(pki: &Pki) -> Vec<(&'static str, Option<Type>)> {
         ("EC P-384", pki.of_kind(&PKCS_ECDSA_P384_SHA384)),
         ("EC P-521", pki.of_kind(&PKCS_ECDSA_P521_SHA512)),
         ("RSA-2048", pki.of_kind(&PKCS_RSA_SHA256)),
+        ("RSA-3072", rsa("rsa_keygen_bits:3072")),
         ("RSA-4096", rsa("rsa_keygen_bits:4096")),
         ("Ed25519", pki.by_openssl(&["-algorithm", "ED25519"])),
         ("Ed25519, the key with its public half (PKCS#8 version 2)", pki.of_kind(&PKCS_ED25519)),

@@ -35,6 +35,8 @@ certificates, and no prefix for a header with a token, so that it cannot make `A
 
 After a NACK what was there before stays in use. Those who come: *web*, *other* and one *below an intermediate* have SVIDs under the root of `example.org`; the *second root's* under another root that some rows
 trust; the *partner's* is of the domain `partner.test`. **Bold** are those who must never get in: no certificate, one that nobody trusts, an expired one. The listener asks for a client certificate.
+*Peers* are clients of rustls, which take every kind of signature that it knows. An Envoy that is the peer takes Ed25519 and ML-DSA only where its `signature_algorithms` name them, as the bootstraps for such
+keys do (`integration/tests/key_types.rs`); for P-521 there is no profile.
 ";
 
 /// What may be sent all the same.

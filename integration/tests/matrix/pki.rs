@@ -1,6 +1,7 @@
 //! Certificates of every kind, right ones and wrong ones.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use integration::stranger::Credential;
@@ -108,11 +109,7 @@ impl Pki {
     /// A good leaf, but for a key that no library here makes: `genpkey` are OpenSSL's arguments for it.
     pub(crate) fn by_openssl(&self, genpkey: &[&str]) -> Pair {
         let dir = tempfile::tempdir().unwrap();
-        let openssl = |args: &[&str]| {
-            let output = Command::new("openssl").args(args).current_dir(dir.path()).output();
-            let output = output.expect("this test needs openssl: apt-get install openssl");
-            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        };
+        let openssl = |args: &[&str]| openssl(dir.path(), args);
         fs::write(dir.path().join("ca.pem"), self.root.pem()).unwrap();
         fs::write(dir.path().join("ca.key"), self.root.key().serialize_pem()).unwrap();
         let extensions = format!(
@@ -126,6 +123,20 @@ impl Pki {
         let read = |name| fs::read_to_string(dir.path().join(name)).unwrap();
         Pair { chain: read("leaf"), key: read("key") }
     }
+}
+
+fn openssl(within: &Path, args: &[&str]) {
+    let output = Command::new("openssl").args(args).current_dir(within).output();
+    let output = output.expect("this test needs openssl: apt-get install openssl");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same EC key in its older form. RFC 5915.
+pub(crate) fn sec1(key: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("key"), key).unwrap();
+    openssl(dir.path(), &["ec", "-in", "key", "-out", "sec1"]);
+    fs::read_to_string(dir.path().join("sec1")).unwrap()
 }
 
 /// How a CRL is right or wrong.
