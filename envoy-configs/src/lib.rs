@@ -10,7 +10,10 @@
 //! The YAML files beside this crate's manifest are these templates rendered with the defaults; a test
 //! holds that they are equal, so there is one place to change. What a bootstrap never does, whatever
 //! the settings (`permissive` and its counted chain apart): let anybody in without a certificate, speak
-//! below TLS 1.3 inside the mesh, resume a session, or fall open when a secret is missing or empty.
+//! below TLS 1.3 inside the mesh, resume a session, fall open when a secret is missing or empty, or pass
+//! on what other hosts say in clear.
+
+use std::net::SocketAddr;
 
 mod choices;
 mod matchers;
@@ -35,7 +38,7 @@ pub const NOBODY: &str = "spiffe://countersign.invalid/nobody";
 #[non_exhaustive]
 pub enum RenderError {
     /// A value is empty, too long, or has a character that no such value has.
-    #[error("{field}: {value:?} is not usable: {rule}")]
+    #[error("{field}: {value:?} is not usable: give {rule}")]
     Unusable { field: &'static str, value: String, rule: &'static str },
     /// Callers are checked against the roots of one trust domain only.
     #[error("peers: {peer} is not of trust domain {trust_domain}, whose roots check the callers")]
@@ -43,6 +46,9 @@ pub enum RenderError {
     /// An empty list would be read as everybody, or as nobody.
     #[error("peers: name at least one caller")]
     NoPeer,
+    /// Whoever reaches such a listener speaks with this Envoy's identity, from wherever it is reached.
+    #[error("{field}: {address} is not a loopback address, and what comes in there needs no certificate")]
+    InClear { field: &'static str, address: SocketAddr },
     /// A cluster without an address answers 503 to everything.
     #[error("upstreams: at least one address is needed")]
     NoUpstream,

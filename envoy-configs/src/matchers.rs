@@ -8,7 +8,7 @@ use crate::{Callee, Callers, NOBODY, RenderError, Settings};
 /// An ID without a path is a trust domain's: no SVID has it, and as an SDS name it is a bundle.
 pub(crate) fn workload(field: &'static str, id: &SpiffeId) -> Result<String, RenderError> {
     if id.path().is_empty() {
-        return Err(unusable(field, &id.to_string(), "a workload's SPIFFE ID has a path"));
+        return Err(unusable(field, &id.to_string(), "a workload's SPIFFE ID, which has a path"));
     }
     Ok(quoted(&id.to_string()))
 }

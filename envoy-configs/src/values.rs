@@ -19,6 +19,7 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         return Err(RenderError::OnDemandWithoutAds);
     }
     let is_ads = settings.api == Api::Ads;
+    let is_edge_in_clear = settings.edge_tls.is_none();
     let choice = |holds: bool, part: &str| if holds { part } else { "" }.to_owned();
     let second = |first: SocketAddr| second(settings.families, first);
     let receipts = match settings.receipts {
@@ -26,8 +27,9 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         Receipts::Never => String::new(),
     };
     let mut values = Values::from([
-        ("node_id", scalar::label("node_id", &settings.node_id)?),
+        // First: the command line names the node by it.
         ("service", scalar::label("service", &settings.service)?),
+        ("node_id", scalar::label("node_id", &settings.node_id)?),
         ("identity", identity(&settings.identity)?),
         ("api_type", if settings.api == Api::Sotw { "GRPC" } else { "DELTA_GRPC" }.to_owned()),
         ("sds", if is_ads { "sds-ads" } else { "sds" }.to_owned()),
@@ -43,11 +45,11 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
         ("callers", matchers::callers(settings)?),
         ("callers_roots", matchers::callers_roots(&settings.callers)),
         ("app", address(settings.app)),
-        ("outbound", address(settings.outbound)),
+        ("outbound", in_clear("outbound", settings.outbound)?),
         ("outbound_second", second(settings.outbound)),
         ("health", address(settings.health)),
         ("health_second", second(settings.health)),
-        ("edge", address(settings.edge)),
+        ("edge", if is_edge_in_clear { in_clear("edge", settings.edge)? } else { address(settings.edge) }),
         ("edge_tls", choice(settings.edge_tls.is_some(), "edge-tls")),
         ("callee", matchers::callee(settings)?),
         ("callee_roots", matchers::callee_roots(settings)),
@@ -68,12 +70,12 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
     match &settings.edge_tls {
         Some(EdgeTls::Files { certificate_chain, private_key }) => {
             values.insert("edge_certificate", "edge-files".to_owned());
-            values.insert("edge_chain", scalar::path("edge_tls", certificate_chain, MAX_PATH)?);
-            values.insert("edge_key", scalar::path("edge_tls", private_key, MAX_PATH)?);
+            values.insert("edge_chain", scalar::path("edge_certificate", certificate_chain, MAX_PATH)?);
+            values.insert("edge_key", scalar::path("edge_key", private_key, MAX_PATH)?);
         }
         Some(EdgeTls::Named(name)) => {
             values.insert("edge_certificate", "edge-named".to_owned());
-            values.insert("edge_name", scalar::server_name("edge_tls", name)?);
+            values.insert("edge_name", scalar::server_name("edge_name", name)?);
         }
         None => {}
     }
@@ -82,6 +84,15 @@ pub(crate) fn checked(kind: Kind, settings: &Settings) -> Result<Values, RenderE
     values.extend(upstream(kind, settings)?);
     values.extend(arrival(kind, &settings.callee));
     Ok(values)
+}
+
+/// The address of a listener that asks nobody for a certificate.
+fn in_clear(field: &'static str, listen: SocketAddr) -> Result<String, RenderError> {
+    if listen.ip().is_loopback() {
+        Ok(address(listen))
+    } else {
+        Err(RenderError::InClear { field, address: listen })
+    }
 }
 
 /// Where Countersign is: its socket, or its door to the network.
@@ -102,9 +113,9 @@ fn server(settings: &Settings) -> Result<Values, RenderError> {
         ("sds_address", scalar::host_address("remote", host, *port)?),
         ("sds_tls", "sds-tls".to_owned()),
         ("sds_sni", if is_address { "" } else { "sds-sni" }.to_owned()),
-        ("sds_chain", scalar::path("remote", certificate_chain, MAX_PATH)?),
-        ("sds_key", scalar::path("remote", private_key, MAX_PATH)?),
-        ("sds_ca", scalar::path("remote", roots, MAX_PATH)?),
+        ("sds_chain", scalar::path("remote_certificate", certificate_chain, MAX_PATH)?),
+        ("sds_key", scalar::path("remote_key", private_key, MAX_PATH)?),
+        ("sds_ca", scalar::path("remote_roots", roots, MAX_PATH)?),
         ("sds_server", quoted(&format!("spiffe://{}/countersign/server", settings.trust_domain))),
     ]);
     if !is_address {
@@ -170,7 +181,7 @@ fn upstream(kind: Kind, settings: &Settings) -> Result<Values, RenderError> {
         values.insert("upstream_tls", "upstream-server".to_owned());
         values.insert("host", format!(", host_rewrite_literal: {name}"));
         values.insert("server_name", name);
-        values.insert("server_roots", scalar::path("callee", roots, MAX_PATH)?);
+        values.insert("server_roots", scalar::path("upstream_roots", roots, MAX_PATH)?);
         values.insert("server_tls", if is_shown { "TLSv1_3" } else { "TLSv1_2" }.to_owned());
         values.insert("server_certificate", if is_shown { "client-certificate" } else { "" }.to_owned());
     }

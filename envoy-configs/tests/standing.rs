@@ -247,13 +247,27 @@ fn what_cannot_be_used_is_refused_by_name() {
     refused("connection_age", |s| s.connection_age = std::time::Duration::ZERO);
     refused("receipts", |s| s.receipts = Receipts::Every(std::time::Duration::from_millis(99)));
     refused("receipts", |s| s.receipts = Receipts::Every(std::time::Duration::from_micros(100_500)));
-    refused("edge_tls", |s| {
+    refused("edge_certificate", |s| {
         s.edge_tls = Some(EdgeTls::Files { certificate_chain: "/a\nb".into(), private_key: "/k".into() });
     });
-    refused("edge_tls", |s| s.edge_tls = Some(EdgeTls::Named("Shop.example.org".into())));
+    refused("edge_name", |s| s.edge_tls = Some(EdgeTls::Named("Shop.example.org".into())));
     assert_eq!(check(|s| s.upstreams.clear()), Err(RenderError::NoUpstream));
     let foreign = check(|s| s.callers = listed(&["spiffe://other.test/web"]));
     assert!(matches!(foreign, Err(RenderError::ForeignPeer { .. })));
+}
+
+#[test]
+fn what_needs_no_certificate_listens_on_loopback_only() {
+    let everywhere = "0.0.0.0:443".parse().unwrap();
+    let in_clear = |field| Err(RenderError::InClear { field, address: everywhere });
+    assert_eq!(check(|s| s.edge = everywhere), in_clear("edge"));
+    check(|s| s.edge = "[::1]:443".parse().unwrap()).unwrap();
+    let named = |s: &mut Settings| s.edge_tls = Some(EdgeTls::Named("shop.example.org".into()));
+    check(|s| (s.edge = everywhere, named(s)).1).unwrap();
+    for kind in [Kind::Sidecar, Kind::Permissive, Kind::Transparent, Kind::Egress] {
+        let chosen = Settings { outbound: everywhere, ..settings(kind) };
+        assert_eq!(render(kind, &chosen), in_clear("outbound"), "{kind:?}");
+    }
 }
 
 #[test]

@@ -107,6 +107,22 @@ fn every_kind_is_valid_by_ads() {
     }
 }
 
+/// The credential injector, where the page says that it is to be put.
+#[test]
+fn what_the_docs_put_into_a_bootstrap_is_valid() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/workload-api.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, shown) = page.split_once("```yaml\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let text = standing("sidecar.yaml");
+    let (before, outbound) = text.split_once("- name: outbound\n").unwrap();
+    let (head, filters) = outbound.split_once("http_filters:\n").unwrap();
+    let indent = " ".repeat(10);
+    let shown: String = shown.lines().map(|line| format!("{indent}{line}\n")).collect();
+    assert!(filters.starts_with(&format!("{indent}- name: envoy.filters.http.router")));
+    check(&format!("{before}- name: outbound\n{head}http_filters:\n{shown}{filters}"));
+}
+
 #[test]
 fn the_harness_own_change_is_valid() {
     check(&bootstrap(&settings(Kind::Sidecar), Pool::HandshakeEach).unwrap());

@@ -39,7 +39,7 @@ pub enum Error {
     #[error("cannot bind the admin socket")]
     Socket(#[from] BindError),
     /// The address for metrics cannot be bound.
-    #[error("cannot listen on metrics.listen, {address}")]
+    #[error("cannot listen on metrics.listen, {address}: give another address, or stop who listens there")]
     Metrics {
         /// The address.
         address: SocketAddr,

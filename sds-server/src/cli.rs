@@ -167,7 +167,7 @@ fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer, e
         Verb::Bundle { server, format } => lists::bundle(&client(server, environment)?, format, out),
         Verb::Envoy(args::Envoy::Bootstrap(args)) => bootstrap::run(*args, environment, out),
         Verb::Config(args::ConfigVerb::Check { config, format }) => {
-            check::run(config, format, hooks, environment, out)
+            check::run(config, format, hooks, environment, out, err)
         }
     }
 }

@@ -28,7 +28,10 @@ fn what_cannot_be_read_is_refused_with_its_line_and_column() {
     };
     check("trust_domain: a\nentires: /x\n", "c.yaml:2:1: ", "entires");
     check("trust_domain: a\nauthority:\n  leaf_lifetime: 1 hour\n", "c.yaml:3:18: ", "such as 90s");
-    check("limits:\n  connections: many\n", "c.yaml:2:16: ", "");
+    check("limits:\n  connections: many\n", "c.yaml:2:16: ", "write a whole one from 0 to 4294967295");
+    check("metrics: {listen: 9464}\n", "c.yaml:1:19: ", "write IP:PORT, such as 127.0.0.1:9464");
+    check("authority: {jwt_algorithm: HS256}\n", "c.yaml:1:28: ", "here: write ES256, ES384, RS256");
+    check("authority: {wit_algorithm: ES512}\n", "c.yaml:1:28: ", "no key signs with \"ES512\" here");
     check("log: {format: xml}\n", "c.yaml:1:15: ", "xml");
     check("data: /a\ndata: /b\n", "c.yaml:2:1: ", "duplicate");
     check("data: [\n", "c.yaml:", "");
@@ -134,7 +137,7 @@ fn values_that_do_not_fit_together_are_refused_with_advice() {
     check("sds: {message_bytes: 1}", "sds.message_bytes: it must be between");
     check("sds: {name_bytes: 1000}", "sds.name_bytes: half of it");
     check("sds: {unfinished_bytes: 1000000}", "sds.unfinished_bytes: half of it");
-    check("log: {filter: 'a=b=c'}", "log.filter:");
+    check("log: {filter: 'a=b=c'}", "log.filter: \"a=b=c\" cannot be read");
     check("metrics: {listen: '0.0.0.0:9464'}", "metrics.listen: 0.0.0.0:9464 is not a loopback");
     let error = resolve("trust_domain: Example.org").unwrap_err();
     assert!(error.contains("write \"example.org\""), "{error}");

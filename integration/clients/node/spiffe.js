@@ -26,7 +26,10 @@ function watch(use) {
     const key = createPrivateKey({ key: x509SvidKey, format: "der", type: "pkcs8" });
     use({ spiffeId, cert: pem(x509Svid), key: key.export({ format: "pem", type: "pkcs8" }), ca: pem(bundle) });
   });
-  stream.on("error", () => setTimeout(watch, 1000, use));
+  stream.on("error", (error) => {
+    console.error(`no identity, asked for again in a second: ${error.message}`);
+    setTimeout(watch, 1000, use);
+  });
 }
 
 async function token(audience) {

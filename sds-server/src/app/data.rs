@@ -16,6 +16,12 @@ use crate::config::Settings;
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
+    /// It is a file.
+    #[error("{path} is not a directory: give the data directory, or move that file away")]
+    NotADirectory {
+        /// What was given.
+        path: PathBuf,
+    },
     /// Nothing was ever kept there.
     #[error(
         "the data directory {path} was never used: run `countersign init`, or give --init, to make a new root in it; if it should hold data, its volume is missing"
@@ -82,6 +88,9 @@ impl Data {
     /// Opens the directory of an initialised server; with `init` makes it if it was never used.
     pub(super) fn open(settings: &Settings, init: bool) -> anyhow::Result<Self> {
         let path = settings.data.as_path();
+        if path.exists() && !path.is_dir() {
+            return Err(DataError::NotADirectory { path: path.into() }.into());
+        }
         if !is_used(path) {
             if holds_keys(path) {
                 return Err(DataError::StoreLost { path: path.into() }.into());

@@ -47,7 +47,7 @@ const METRICS: &[Row] = &[
      Some(("standing", &["sent", "refused", "acknowledged", "possibly_applied", "proved_applied"])),
      "Secrets of clients that came to stand so."),
     ("countersign_roster_members", Gauge, None,
-     "Members of the roster: holders of a certificate of ours, and who verifies them, also those that are away."),
+     "Members of the roster: who gets certificates of ours, or roots to verify them, by SDS; also those that are away."),
     ("countersign_roster_unaccounted", Gauge, None,
      "1 while somebody may hold a certificate of whom the roster knows nothing: the server ended without closing it."),
     ("countersign_roster_turned_away_total", Counter, None,

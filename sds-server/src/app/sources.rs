@@ -209,8 +209,8 @@ impl Parts {
         for problem in &directory.problems {
             find(
                 format!("{}: {}", place_of(problem), problem.message),
-                "what was accepted of it before stays in force: it is read again as soon as it is written, \
-                 or by countersign entries reload",
+                "what was accepted of it before stays in force: a file is read again as soon as it is written, a directory \
+                 that was away within half a minute, both at once by countersign entries reload",
             );
         }
         if let Some(path) = &directory.open_to_all {

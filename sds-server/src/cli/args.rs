@@ -1,8 +1,10 @@
 //! The words of the command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use spiffe_bridge::identity::Version;
 use spiffe_bridge::roster::HolderKey;
 
 mod bootstrap;
@@ -134,7 +136,7 @@ pub struct StreamsArgs {
     #[arg(long)]
     pub not_acknowledged: bool,
     /// Who does not hold NAME, at this version or a later one, and why; also who is away. 1 if anybody is missing
-    #[arg(long, value_name = "NAME[@VERSION]", conflicts_with = "not_acknowledged")]
+    #[arg(long, value_name = "NAME[@VERSION]", conflicts_with = "not_acknowledged", value_parser = held)]
     pub not_holding: Option<String>,
     /// With --not-holding: the client's word is enough, its counters need not prove it
     #[arg(long, requires = "not_holding")]
@@ -145,7 +147,8 @@ pub struct StreamsArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum StreamsVerb {
-    /// Let a client go that was drained for good and still counts; recorded. 1 if it may still use what it has
+    /// Let a client go that was drained for good and still counts; recorded. Says until when its certificate is
+    /// valid; 1 if it is connected or alive
     Forget {
         /// The client, as `holder` names it in --not-holding NAME -o json
         #[arg(value_name = "HOLDER")]
@@ -224,3 +227,16 @@ const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\nincubating: WIT-SVID, Broker API and Broker Endpoint, by spiffe/spiffe at 665a28f"
 );
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write IP:PORT, such as 127.0.0.1:15006")
+}
+
+/// `NAME[@VERSION]`. Of all names only those of tokens have an `@` in them: their audience's.
+fn held(text: &str) -> Result<String, &'static str> {
+    const ADVICE: &str = "write NAME or NAME@VERSION, with a revision such as 7, or all of <revision>-<hash>";
+    let Some((name, version)) = text.rsplit_once('@') else { return Ok(text.to_owned()) };
+    let is_version = version.parse::<u64>().is_ok() || version.parse::<Version>().is_ok();
+    let is_audience = name.starts_with("jwt:") && !version.starts_with(|c: char| c.is_ascii_digit());
+    if is_audience || is_version && !name.is_empty() { Ok(text.to_owned()) } else { Err(ADVICE) }
+}

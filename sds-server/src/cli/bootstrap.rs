@@ -1,5 +1,7 @@
 //! `envoy bootstrap`: the flags as settings of a bootstrap, rendered.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, anyhow};
 use envoy_configs::{
     Api, Callee, Callers, EdgeTls, Families, Identity, KeyKind, Kind, Receipts, Remote, Server, Settings,
@@ -9,6 +11,7 @@ use spiffe_bridge::identity::{SpiffeId, TrustDomain, parse_workload_id};
 use spiffe_bridge::keys::KeyType;
 
 mod addresses;
+mod words;
 
 use super::args::{BootstrapApi, BootstrapArgs, BootstrapKind, BootstrapPart};
 use super::output::Printer;
@@ -28,13 +31,14 @@ pub(super) fn run(mut args: BootstrapArgs, environment: &Environment, out: &mut 
         BootstrapKind::OnDemand => Kind::OnDemand,
     };
     of_its_kind(kind, &args).map_err(Fault::Usage)?;
+    let callee = words::callee_flag(&args);
     let settings = settings(kind, args, &server).map_err(Fault::Usage)?;
     addresses::one_each(kind, &settings).map_err(Fault::Usage)?;
     let text = match part {
         BootstrapPart::Bootstrap => envoy_configs::render(kind, &settings),
         BootstrapPart::Clusters => envoy_configs::render_clusters(kind, &settings),
     };
-    let text = text.map_err(|error| Fault::Usage(error.into()))?;
+    let text = text.map_err(|error| Fault::Usage(words::in_flags(error, kind, callee)))?;
     match output {
         Some(path) => {
             std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -78,42 +82,56 @@ fn of_its_kind(kind: Kind, args: &BootstrapArgs) -> anyhow::Result<()> {
         return Err(anyhow!("--show-certificate goes with --upstream-server only: leave it out"));
     }
     if args.clusters.is_some() && !is_ads {
-        return Err(anyhow!("--clusters is for --api ads only: leave it out"));
+        return Err(anyhow!("--clusters is for --api ads only: leave it out, or add --api ads"));
     }
     Ok(())
 }
 
 fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -> anyhow::Result<Settings> {
-    let id = |flag, text: &str| id(flag, text, &server.trust_domain);
+    let own_id = |flag, text: &str, instead| own_id(flag, text, &server.trust_domain, instead);
     let callee = if let Some(text) = &args.upstream_id {
-        Callee::Workload(id("--upstream-id", text)?)
+        // Of another trust domain too: it is checked against the roots of its own.
+        Callee::Workload(parse_workload_id(text).context("--upstream-id")?)
     } else if let Some(name) = args.upstream_name {
         Callee::Named(name)
     } else if let Some(name) = args.upstream_server {
         let shown = if args.show_certificate { Shown::Svid } else { Shown::Nothing };
-        Callee::Server(Server { name, roots: args.upstream_roots, shown })
+        Callee::Server(Server { name, roots: absolute("--upstream-roots", &args.upstream_roots)?, shown })
     } else if args.upstream_domain {
         Callee::Domain
     } else {
         Callee::ByServerName(addresses::routes(&args.routes)?)
     };
     let defaults = Settings::new(kind, server.trust_domain.clone(), callee);
-    let identity = args.identity.map(|text| id("--identity", &text)).transpose()?;
+    let identity = args.identity.map(|text| own_id("--identity", &text, "give one that an entry here gives"));
+    let identity = identity.transpose()?;
     let callers = match args.peers.as_slice() {
         _ if args.peers_from_entries => Callers::Entries,
         [] => Callers::Domain,
-        peers => Callers::Listed(peers.iter().map(|text| id("--peer", text)).collect::<Result<_, _>>()?),
+        peers => {
+            let peers = peers.iter().map(|text| own_id("--peer", text, OTHERS_CALL));
+            Callers::Listed(peers.collect::<Result<_, _>>()?)
+        }
     };
     let upstreams: Vec<_> =
         args.upstreams.iter().map(|text| addresses::host("--upstream", text)).collect::<Result<_, _>>()?;
     let files = args.remote_cert.zip(args.remote_key).zip(args.remote_ca);
     let remote = args.remote.zip(files).map(|(remote, ((certificate_chain, private_key), roots))| {
         let host = addresses::host("--remote", &remote)?;
-        anyhow::Ok(Remote { host, certificate_chain, private_key, roots })
+        anyhow::Ok(Remote {
+            host,
+            certificate_chain: absolute("--remote-cert", &certificate_chain)?,
+            private_key: absolute("--remote-key", &private_key)?,
+            roots: absolute("--remote-ca", &roots)?,
+        })
     });
     let edge_files = args.edge_certificate.zip(args.edge_key);
-    let edge_files =
-        edge_files.map(|(certificate_chain, private_key)| EdgeTls::Files { certificate_chain, private_key });
+    let edge_files = edge_files.map(|(certificate_chain, private_key)| {
+        anyhow::Ok(EdgeTls::Files {
+            certificate_chain: absolute("--edge-certificate", &certificate_chain)?,
+            private_key: absolute("--edge-key", &private_key)?,
+        })
+    });
     Ok(Settings {
         node_id: args.node_id.unwrap_or_else(|| args.service.clone()),
         service: args.service,
@@ -126,13 +144,13 @@ fn settings(kind: Kind, args: BootstrapArgs, server: &crate::config::Settings) -
             Some(BootstrapApi::Ads) => Api::Ads,
             None => defaults.api,
         },
-        clusters: args.clusters.unwrap_or(defaults.clusters),
+        clusters: args.clusters.map_or(Ok(defaults.clusters), |path| absolute("--clusters", &path))?,
         inbound: args.inbound.unwrap_or(defaults.inbound),
         callers,
         app: args.app.unwrap_or(defaults.app),
         outbound: args.outbound.unwrap_or(defaults.outbound),
         edge: args.edge.unwrap_or(defaults.edge),
-        edge_tls: edge_files.or(args.edge_name.map(EdgeTls::Named)),
+        edge_tls: edge_files.transpose()?.or(args.edge_name.map(EdgeTls::Named)),
         prefetch: args.prefetch,
         health: args.health.unwrap_or(defaults.health),
         families: if args.ipv4_only { Families::Ipv4 } else { Families::Both },
@@ -157,13 +175,24 @@ const fn kind_of(key_type: KeyType) -> KeyKind {
     }
 }
 
-fn id(flag: &'static str, text: &str, trust_domain: &TrustDomain) -> anyhow::Result<SpiffeId> {
+/// What a caller of another trust domain needs: its roots come with the entries alone.
+const OTHERS_CALL: &str = "list callers of other trust domains as `peers` in the entry of this service, and give --peers-from-entries";
+
+/// An ID of our own trust domain; else `instead` says what to do.
+fn own_id(
+    flag: &'static str,
+    text: &str,
+    trust_domain: &TrustDomain,
+    instead: &str,
+) -> anyhow::Result<SpiffeId> {
     let id = parse_workload_id(text).context(flag)?;
     if id.trust_domain() != trust_domain {
-        // The bootstrap checks peers against the roots of its own trust domain alone.
-        return Err(anyhow!(
-            "{flag}: {id} is not of {trust_domain}: only members of one trust domain can meet yet"
-        ));
+        return Err(anyhow!("{flag}: {id} is not of {trust_domain}: {instead}"));
     }
     Ok(id)
+}
+
+/// Envoy may be started elsewhere than this command.
+fn absolute(flag: &'static str, path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{flag}: {path:?} is no path"))
 }

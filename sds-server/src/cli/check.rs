@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::args::{ConfigArgs, Format};
 use super::output::{Printer, escape_lines};
 use super::{Ended, EntryCheck, Fault, Hooks, Outcome};
-use crate::config::{Environment, Settings, surroundings};
+use crate::config::{Environment, Problem, Settings, surroundings};
 
 /// All that was looked at.
 #[derive(Serialize)]
@@ -14,6 +14,8 @@ struct Report<'r> {
     settings: &'r Settings,
     /// What is wrong around the server, by key, each with what to do.
     findings: Vec<Finding>,
+    /// What the server would do otherwise than the settings say.
+    notes: Vec<Finding>,
     entries: &'r EntryCheck,
 }
 
@@ -21,6 +23,12 @@ struct Report<'r> {
 struct Finding {
     key: &'static str,
     advice: String,
+}
+
+impl From<Problem> for Finding {
+    fn from(Problem { key, advice }: Problem) -> Self {
+        Self { key, advice }
+    }
 }
 
 /// Prints the effective configuration, which can be read back, or for machines a report with it; fails with
@@ -31,20 +39,28 @@ pub(super) fn run(
     hooks: Hooks,
     environment: &Environment,
     out: &mut Printer,
+    err: &mut Printer,
 ) -> Ended {
     let settings = super::settings(args, environment)?;
-    let entries = (hooks.check_entries)(&settings.entries, &settings.trust_domain);
-    let found = surroundings::problems(&settings);
+    let (found, notes) = (surroundings::problems(&settings), surroundings::notes(&settings));
+    // Of a directory that cannot be read enough is said with that.
+    let entries = match found.iter().any(|problem| problem.key == "entries") {
+        true => EntryCheck::default(),
+        false => (hooks.check_entries)(&settings.entries, &settings.trust_domain),
+    };
     let mut said: Vec<String> =
         found.iter().map(|problem| format!("{}: {}", problem.key, problem.advice)).collect();
     match format {
-        Format::Table => out.structured(&settings, Format::Yaml)?,
+        Format::Table => {
+            out.structured(&settings, Format::Yaml)?;
+            for Problem { key, advice } in &notes {
+                err.line(&escape_lines(&format!("note: {key}: {advice}")))?;
+            }
+        }
         Format::Json | Format::Yaml => {
-            let findings = found
-                .into_iter()
-                .map(|problem| Finding { key: problem.key, advice: problem.advice })
-                .collect();
-            out.structured(&Report { settings: &settings, findings, entries: &entries }, format)?;
+            let [findings, notes] =
+                [found, notes].map(|problems| problems.into_iter().map(Finding::from).collect());
+            out.structured(&Report { settings: &settings, findings, notes, entries: &entries }, format)?;
         }
     }
     if !entries.problems.is_empty() {

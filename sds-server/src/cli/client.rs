@@ -28,6 +28,12 @@ pub enum Error {
         /// The socket.
         socket: PathBuf,
     },
+    /// What was named is a file.
+    #[error("{socket:?} cannot be: give the server's data directory with --data, not a file")]
+    NoDirectory {
+        /// The socket.
+        socket: PathBuf,
+    },
     /// The socket is not ours to use.
     #[error("{socket:?} may only be used by root and by the server's own user")]
     Forbidden {
@@ -137,6 +143,7 @@ impl Client {
         let socket = self.socket.clone();
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NotRunning { socket },
+            io::ErrorKind::NotADirectory => Error::NoDirectory { socket },
             io::ErrorKind::PermissionDenied => Error::Forbidden { socket },
             _ => Error::Connect { socket, source },
         }

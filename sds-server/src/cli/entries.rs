@@ -1,5 +1,6 @@
 //! `entries`: listed, checked without a server, and read again.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use serde_json::Value;
@@ -45,15 +46,18 @@ fn checked(found: &EntryCheck, directory: &Path, out: &mut Printer) -> anyhow::R
     }
     let domains = match found.trust_domains.as_slice() {
         [] => String::new(),
+        [domain] => format!(", and the bundle of {}", escape(domain)),
         domains => format!(", and the bundles of {}", escape(&domains.join(", "))),
     };
     let profiles = match found.profiles.as_slice() {
         [] => String::new(),
+        [profile] => format!(", the profile {}", escape(profile)),
         profiles => format!(", the profiles {}", escape(&profiles.join(", "))),
     };
-    let EntryCheck { files, entries, .. } = found;
     let directory = escape(&directory.display().to_string());
-    out.line(&format!("{entries} entries in order{profiles}{domains}, in {files} files of {directory}"))
+    let entries = counted(found.entries, "entry", "entries");
+    let files = counted(found.files, "file", "files");
+    out.line(&format!("{entries} in order{profiles}{domains}, in {files} of {directory}"))
 }
 
 fn list(client: &Client, format: Format, out: &mut Printer, err: &mut Printer) -> Ended {
@@ -84,9 +88,11 @@ fn reloaded(done: &Rescanned, out: &mut Printer) -> anyhow::Result<()> {
     let Rescanned { added, changed, removed, held_back, problems: found } = done;
     out.line(&format!("{added} added, {changed} changed, {removed} removed"))?;
     if *held_back > 0 {
+        // The last entry is held back alone.
+        let removals = counted(*held_back, "removal is", "removals are");
         out.line(&format!(
-            "{held_back} removals are held back, because they are so many: \
-             if they are meant, run `countersign entries reload --prune`"
+            "{removals} held back, because that is so much of what there is: \
+             if it is meant, run `countersign entries reload --prune`"
         ))?;
     }
     problems(found, out)
@@ -96,13 +102,16 @@ fn problems(problems: &[Value], out: &mut Printer) -> anyhow::Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    let count = problems.len();
-    let documents = if count == 1 { "document" } else { "documents" };
-    out.line(&format!("\n{count} {documents} cannot be used; what was accepted before stays:"))?;
+    let documents = counted(problems.len(), "document", "documents");
+    out.line(&format!("\n{documents} cannot be used; what was accepted before stays:"))?;
     if problems.iter().all(Value::is_object) {
         return out.list(problems, &PROBLEM_COLUMNS, Format::Table);
     }
     problems.iter().try_for_each(|problem| out.line(&cell(Some(problem))))
+}
+
+fn counted<T: Display + PartialEq + From<u8>>(count: T, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == T::from(1) { one } else { several })
 }
 
 fn outcome(is_well: bool) -> Outcome {

@@ -134,8 +134,16 @@ fn in_our_words(message: &str, line: u64, column: u64) -> String {
     if message.starts_with("multiple YAML documents") {
         return "a second document: the configuration is one, remove the other".to_owned();
     }
-    match message.split_once(", set DuplicateKeyPolicy") {
-        Some((message, _)) => format!("{message}: remove one"),
-        None => message,
+    if let Some((message, _)) = message.split_once(", set DuplicateKeyPolicy") {
+        return format!("{message}: remove one");
+    }
+    match message.as_str() {
+        "invalid socket address syntax" => "not an address: write IP:PORT, such as 127.0.0.1:9464".to_owned(),
+        "invalid u32" => format!("not a number that it can be: write a whole one from 0 to {}", u32::MAX),
+        "invalid u64" => "not a number that it can be: write a whole one, from 0".to_owned(),
+        "invalid floating point" => "not a number: write one such as 0.5".to_owned(),
+        "invalid boolean" => "write true or false".to_owned(),
+        "expected sequence start" => "write a list, such as [one, another]".to_owned(),
+        _ => message,
     }
 }

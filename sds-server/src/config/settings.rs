@@ -123,7 +123,7 @@ impl Settings {
         }
         if let Err(error) = file.log.env_filter() {
             let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            found.push(("log.filter", format!("{error}: {source}")));
+            found.push(("log.filter", without_key("log.filter", &format!("{error}: {source}"))));
         }
         if let Some(address) = file.metrics.listen.filter(|address| !address.ip().is_loopback()) {
             let advice =
@@ -208,6 +208,12 @@ impl Settings {
 }
 
 pub(super) type Found = Vec<(&'static str, String)>;
+
+/// What the module of a key says of it often begins with the key.
+pub(super) fn without_key(key: &str, advice: &str) -> String {
+    let rest = advice.strip_prefix(key).map(|rest| rest.trim_start_matches([':', ' ']));
+    rest.unwrap_or(advice).to_owned()
+}
 
 fn trust_domain(text: Option<String>, found: &mut Found) -> Option<TrustDomain> {
     let Some(text) = text else {

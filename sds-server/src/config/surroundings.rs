@@ -7,7 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::process::{Resource, getrlimit};
 
+use super::settings::without_key;
 use super::{Problem, Settings};
 use crate::endpoint::tls::authorities;
 use crate::endpoint::uds;
@@ -26,7 +28,24 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
         ("entries", entries(&settings.entries)),
         ("remote.client_ca", settings.remote.client_ca.as_deref().and_then(client_ca)),
     ];
-    found.into_iter().filter_map(|(key, advice)| Some(Problem { key, advice: advice? })).collect()
+    let problem =
+        |(key, advice): (_, Option<String>)| Some(Problem { key, advice: without_key(key, &advice?) });
+    found.into_iter().filter_map(problem).collect()
+}
+
+/// What the server would do otherwise than `settings` say, in a process that may open as many files as this one. It
+/// starts all the same, and a service manager may give it more.
+#[must_use]
+pub fn notes(settings: &Settings) -> Vec<Problem> {
+    // The server raises its own limit to the hard one.
+    let Some(files) = getrlimit(Resource::Nofile).maximum else { return Vec::new() };
+    let (asked, most) = (u64::from(settings.limits.connections), files / 4 * 3);
+    let advice = format!(
+        "{asked} is more than three quarters of the {files} files that a process may open here: the server \
+         would take {most}; give at most that, or raise the limit (LimitNOFILE= in the unit, ulimit -Hn)"
+    );
+    let is_cut = asked > most;
+    is_cut.then_some(Problem { key: "limits.connections", advice }).into_iter().collect()
 }
 
 fn socket(path: &Path) -> Option<String> {

@@ -26,7 +26,14 @@ fn wrong_usage_and_wrong_configuration_end_with_2() {
     check(&["serve", "--trust-domain", "Not Good"], "trust_domain");
     check(&["serve", "--config", "/nonexistent/c.yaml"], "cannot read the configuration");
     check(&["streams", "-o", "xml"], "xml");
-    check(&["config", "check", "--trust-domain", "example.org", "--entries", "/wrong"], "a.yaml:3:");
+    for named in ["ROOTCA@abc", "ROOTCA@", "@7", "ROOTCA@7-"] {
+        check(&["streams", "--not-holding", named], "write NAME or NAME@VERSION");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let wrong = dir.path().join("wrong");
+    std::fs::create_dir(&wrong).unwrap();
+    let wrong = wrong.to_str().unwrap();
+    check(&["config", "check", "--trust-domain", "example.org", "--entries", wrong], "a.yaml:3:");
 }
 
 #[test]
@@ -52,7 +59,7 @@ fn verbs_reach_their_work_with_the_flags() {
     let ran = run(&["entries", "check", "--trust-domain", "example.org", "--entries", "/wrong"]);
     assert_eq!(ran.status, 1, "{ran:?}");
     assert!(ran.out.starts_with(
-        "a.yaml:3: no such selector\n2 entries in order, the profiles legacy, and the bundles of other.org, in 1 files"
+        "a.yaml:3: no such selector\n2 entries in order, the profile legacy, and the bundle of other.org, in 1 file of"
     ));
     let ran =
         run(&["entries", "check", "--trust-domain", "example.org", "--entries", "/wrong", "-o", "json"]);
@@ -127,8 +134,26 @@ fn config_check_finds_directories_that_a_server_would_refuse() {
     assert!(!dir.path().join("run").exists());
     std::fs::remove_dir(dir.path().join("entries")).unwrap();
     found("make it, even if it is empty");
+    let said = check(&[]).err;
+    assert_eq!(said.matches("entries").count(), 2, "key and path, said once: {said}");
     std::fs::write(dir.path().join("entries"), "").unwrap();
     found("is not a directory: name the directory");
+}
+
+#[test]
+fn config_check_tells_what_the_machine_cuts_down() {
+    let (dir, check) = surroundings();
+    let file = dir.path().join("c.yaml");
+    std::fs::write(&file, "limits: {connections: 4294967295}\n").unwrap();
+    let ran = check(&["--config", file.to_str().unwrap()]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(
+        ran.err.starts_with("note: limits.connections: 4294967295 is more than three quarters"),
+        "{ran:?}"
+    );
+    let json = check(&["--config", file.to_str().unwrap(), "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(report["notes"][0]["key"], "limits.connections");
 }
 
 #[test]
@@ -171,7 +196,14 @@ fn envoy_bootstrap_renders_the_flags() {
         let ran = run(&format!("{args} {more}").split_whitespace().collect::<Vec<_>>());
         assert!(ran.status == 2 && ran.err.contains(says), "{ran:?}");
     };
-    check("--peer spiffe://other.org/web", "is not of example.org");
+    check("--peer spiffe://other.org/web", "is not of example.org: list callers of other trust domains");
+    check("--identity spiffe://other.org/web", "is not of example.org");
+    check("--outbound 0.0.0.0:15001", "--outbound: 0.0.0.0:15001 is not a loopback address");
+    check("--inbound 443", "write IP:PORT, such as");
+    check("--part clusters", "add --api ads");
+    let unusable = args.replace("--service web", "--service ü");
+    let ran = run(&unusable.split_whitespace().collect::<Vec<_>>());
+    assert!(ran.status == 2 && ran.err.contains("--service: \"ü\" is not usable: give 1 to 255"), "{ran:?}");
     check("--edge 127.0.0.1:8000", "--edge is for --kind gateway only");
     check("--edge-name shop.example.org", "--edge-name is for --kind gateway only");
     check(
@@ -201,12 +233,28 @@ fn envoy_bootstrap_has_a_kind_for_each_side() {
     check(&format!("--kind permissive {api}"), 0, "stat_prefix: inbound_plain");
     check(&format!("--kind sidecar --api ads --clusters /c.yaml {api}"), 0, "path: \"/c.yaml\"");
     check(&format!("--kind sidecar --api ads --part clusters {api}"), 0, "resources:");
-    check(&format!("--kind sidecar --part clusters {api}"), 2, "unless secrets come by ADS");
+    check(
+        "--kind sidecar --upstream-id spiffe://other.org/api",
+        0,
+        "name: \"spiffe://other.org\", sds_config: *sds",
+    );
+    let edge = format!("--kind gateway {api} --edge 0.0.0.0:443");
+    check(&edge, 2, "--edge: 0.0.0.0:443 is not a loopback address");
+    check(&edge, 2, "give --edge-certificate and --edge-key, or --edge-name, or listen on 127.0.0.1");
+    check(&format!("{edge} --edge-name shop.example.org"), 0, "port_value: 443");
+    check(&format!("{edge} --edge-certificate /c.pem --edge-key /k.pem"), 0, "port_value: 443");
+    check(
+        "--kind gateway --upstream-name A_b!",
+        2,
+        "--upstream-name: \"A_b!\" is not usable: give a DNS name",
+    );
     check(&format!("--kind sidecar --clusters /c.yaml {api}"), 2, "--api ads only");
     check("--kind transparent --upstream-domain --ipv4-only", 0, "port_value: 15021");
     let remote = "--remote sds.example.org:8443 --remote-cert /c.pem --remote-key /k.pem";
     check(&format!("--kind sidecar {api} {remote} --remote-ca /r.pem"), 0, "example.org/countersign/server");
     check(&format!("--kind sidecar {api} {remote}"), 2, "--remote-ca");
+    let here = std::path::absolute("roots.pem").unwrap();
+    check(&format!("--kind sidecar {api} {remote} --remote-ca roots.pem"), 0, here.to_str().unwrap());
     check(
         &format!("--kind passthrough --route a.b=10.0.0.1:1 {remote} --remote-ca /r.pem"),
         2,
@@ -221,10 +269,50 @@ fn envoy_bootstrap_has_a_kind_for_each_side() {
     check("--kind egress --upstream-server api.example.com", 0, "host_rewrite_literal: \"api.example.com\"");
     check(&format!("--kind on-demand --prefetch api.example.org {api}"), 0, "prefetch_secret_names");
     check(&format!("--kind on-demand --api delta {api}"), 2, "by ADS only");
-    check("--kind egress --upstream-domain", 2, "does not go with egress");
+    check(
+        "--kind egress --upstream-domain",
+        2,
+        "--upstream-domain does not go with --kind egress: give --upstream-server instead",
+    );
     check("--kind sidecar --upstream-domain --show-certificate", 2, "--upstream-server");
     check("--kind sidecar", 2, "--upstream-id");
     check(&format!("--kind sidecar {api} --upstream-domain"), 2, "cannot be used with");
+}
+
+#[test]
+fn the_help_tells_the_defaults_of_a_bootstrap() {
+    use envoy_configs::{Admin, Callee, Kind, Settings};
+    let help = run(&["envoy", "bootstrap", "--help"]).out;
+    // clap breaks lines where it likes.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let default = |flag: &str| {
+        let (_, rest) = help.split_once(&format!("{flag} <")).unwrap();
+        let (_, rest) = rest.split_once("[default: ").unwrap();
+        rest.split_once(']').unwrap().0.to_owned()
+    };
+    for kind in Kind::ALL {
+        let settings = Settings::new(kind, "example.org".try_into().unwrap(), Callee::Domain);
+        let Admin::Tcp(admin) = settings.admin else { panic!("a path") };
+        let host = &settings.upstreams[0];
+        let mut all = vec![("--inbound", settings.inbound.port()), ("--admin", admin.port())];
+        match kind {
+            Kind::Gateway => all.extend([("--edge", settings.edge.port()), ("--upstream", host.port)]),
+            Kind::Passthrough => {}
+            Kind::OnDemand => all.push(("--upstream", host.port)),
+            Kind::Transparent => {
+                all.extend([("--outbound", settings.outbound.port()), ("--health", settings.health.port())]);
+            }
+            Kind::Sidecar | Kind::Permissive => {
+                all.extend([("--outbound", settings.outbound.port()), ("--app", settings.app.port())]);
+                all.push(("--upstream", host.port));
+            }
+            Kind::Egress => all.push(("--outbound", settings.outbound.port())),
+        }
+        for (flag, port) in all {
+            let said = default(flag);
+            assert!(said.contains(&port.to_string()), "{flag} of {kind:?} is {port}: {said}");
+        }
+    }
 }
 
 #[test]
@@ -233,6 +321,10 @@ fn a_server_that_is_not_running_is_said_so() {
     let ran = run(&["status", "--data", dir.path().to_str().unwrap()]);
     assert_eq!(ran.status, 1);
     assert!(ran.err.contains("no server is running on"), "{ran:?}");
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let ran = run(&["status", "--data", file.to_str().unwrap()]);
+    assert!(ran.status == 1 && ran.err.contains("give the server's data directory with --data"), "{ran:?}");
     let environment = Environment { admin: Some("/nonexistent/admin.sock".into()), ..Environment::default() };
     let ran = run_in(&environment, &["streams"]);
     assert!(ran.err.contains("\"/nonexistent/admin.sock\""), "{ran:?}");

@@ -16,7 +16,9 @@ pub enum StoreError {
         compare: Compare,
     },
     /// Another process has the file open.
-    #[error("{path} is in use by another process: stop that one, or use another data directory")]
+    #[error(
+        "{path} is in use by another process: stop that one, have the new server take its place (serve --takeover), or use another data directory"
+    )]
     InUse {
         /// The file.
         path: String,

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 
 use spiffe_bridge::keys::KeyType;
 
-use super::ConfigArgs;
+use super::{ConfigArgs, address};
 
 /// What an Envoy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -20,7 +20,7 @@ pub enum BootstrapKind {
     Transparent,
     /// At the edge of the mesh
     Gateway,
-    /// Passes TLS on unopened, by the server name that the caller says
+    /// Passes TLS on unopened, by the server name that the caller says: no --identity, --peer, --api, --remote here
     Passthrough,
     /// From the mesh to one server outside it
     Egress,
@@ -65,7 +65,8 @@ pub struct BootstrapArgs {
     /// Names this Envoy in `streams` (node.id) [default: the service]
     #[arg(long, value_name = "NAME")]
     pub node_id: Option<String>,
-    /// The SPIFFE ID that must answer outgoing calls
+    /// The SPIFFE ID that must answer outgoing calls; of another trust domain too, if a TrustDomain document
+    /// brings its roots
     #[arg(long, value_name = "ID")]
     pub upstream_id: Option<String>,
     /// Or: whoever has this DNS name in its entry, and this service among its peers
@@ -74,7 +75,8 @@ pub struct BootstrapArgs {
     /// Or: anybody of the trust domain, for calls to many services
     #[arg(long)]
     pub upstream_domain: bool,
-    /// Or: the server outside the mesh that has this DNS name in its certificate
+    /// Or: the server outside the mesh that has this DNS name in its certificate. The only one for egress; not for
+    /// transparent, passthrough, on-demand
     #[arg(long, value_name = "DNS")]
     pub upstream_server: Option<String>,
     /// The PEM file of the roots that such a server is checked against
@@ -86,10 +88,12 @@ pub struct BootstrapArgs {
     /// Passthrough: where TLS for this server name goes; repeat it for several
     #[arg(long = "route", value_name = "DNS=HOST:PORT")]
     pub routes: Vec<String>,
-    /// An address of the called service; repeat it for several
+    /// An address of the called service; repeat it for several. Not for transparent, passthrough [default:
+    /// 127.0.0.1:15106; gateway and on-demand 127.0.0.1:15006; port 443 of --upstream-server]
     #[arg(long = "upstream", value_name = "HOST:PORT")]
     pub upstreams: Vec<String>,
-    /// Say this server name, for a passthrough gateway on the way [default: --upstream-name]
+    /// Sidecar, permissive, transparent, gateway: say this server name, for a passthrough gateway on the way
+    /// [default: --upstream-name]
     #[arg(long, value_name = "DNS")]
     pub server_name: Option<String>,
     /// Countersign over the network, instead of its socket: the address of its remote.listen
@@ -117,37 +121,41 @@ pub struct BootstrapArgs {
     /// then. Needed for ed25519 and ml-dsa [default: EC and RSA]
     #[arg(long = "key-type", value_name = "TYPE")]
     pub key_types: Vec<KeyType>,
-    /// Where mesh callers come in
-    #[arg(long, value_name = "ADDR")]
+    /// Where mesh callers come in [default: 0.0.0.0:15006; gateway port 15016, passthrough 15443, egress 15036,
+    /// on-demand 15056]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub inbound: Option<SocketAddr>,
-    /// The sidecar's application
-    #[arg(long, value_name = "ADDR")]
+    /// Sidecar, permissive: the application [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub app: Option<SocketAddr>,
-    /// Where programs beside this Envoy send their calls
-    #[arg(long, value_name = "ADDR")]
+    /// Sidecar, permissive, transparent, egress: where programs beside this Envoy send their calls, in clear, so on
+    /// loopback [default: 127.0.0.1:15001; egress port 15031]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub outbound: Option<SocketAddr>,
-    /// Where the gateway's callers from outside come in
-    #[arg(long, value_name = "ADDR")]
+    /// Gateway: where callers from outside come in; on loopback unless it has a certificate [default:
+    /// 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub edge: Option<SocketAddr>,
-    /// The gateway's certificate chain for them
+    /// Gateway: the certificate chain for them
     #[arg(long, value_name = "FILE", requires = "edge_key")]
     pub edge_certificate: Option<PathBuf>,
     /// And its key
     #[arg(long, value_name = "FILE", requires = "edge_certificate")]
     pub edge_key: Option<PathBuf>,
-    /// Or Countersign's own certificate for them: that of this DNS name of its entry
+    /// Or Countersign's own certificate for them: that of this DNS name of the gateway's entry
     #[arg(long, value_name = "DNS", conflicts_with = "edge_certificate")]
     pub edge_name: Option<String>,
     /// On-demand: fetch the certificate of this DNS name at the start; repeat it for several
     #[arg(long, value_name = "DNS")]
     pub prefetch: Vec<String>,
-    /// Transparent: where probes ask /healthz, in clear
-    #[arg(long, value_name = "ADDR")]
+    /// Transparent: where probes ask /healthz, in clear [default: 0.0.0.0:15021]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub health: Option<SocketAddr>,
     /// Transparent: do not listen on IPv6; only for a kernel without it
     #[arg(long)]
     pub ipv4_only: bool,
-    /// Envoy's admin interface: an address, or a path for a Unix socket
+    /// Envoy's admin interface: a loopback address, or an absolute path for a Unix socket [default:
+    /// 127.0.0.1:15000; gateway port 15010, passthrough 15040, egress 15030, on-demand 15050]
     #[arg(long, value_name = "ADDR|PATH")]
     pub admin: Option<String>,
     /// How secrets come [default: delta, or ads for on-demand]
