@@ -73,6 +73,8 @@ pub struct EntryCheck {
     pub profiles: Vec<String>,
     /// What is wrong, each with its file and line.
     pub problems: Vec<String>,
+    /// The directory or a file in it, if anybody may write to it.
+    pub open_to_all: Option<String>,
 }
 
 /// How a verb ended.

@@ -56,5 +56,6 @@ fn check_entries(path: &Path, trust_domain: &TrustDomain) -> EntryCheck {
         trust_domains: report.trust_domains,
         profiles: report.profiles,
         problems: report.faults.iter().map(ToString::to_string).collect(),
+        open_to_all: report.open_to_all,
     }
 }

@@ -42,12 +42,16 @@ pub(super) fn run(
     err: &mut Printer,
 ) -> Ended {
     let settings = super::settings(args, environment)?;
-    let (found, notes) = (surroundings::problems(&settings), surroundings::notes(&settings));
+    let (found, mut notes) = (surroundings::problems(&settings), surroundings::notes(&settings));
     // Of a directory that cannot be read enough is said with that.
     let entries = match found.iter().any(|problem| problem.key == "entries") {
         true => EntryCheck::default(),
         false => (hooks.check_entries)(&settings.entries, &settings.trust_domain),
     };
+    notes.extend(entries.open_to_all.iter().map(|path| Problem {
+        key: "entries",
+        advice: format!("anybody may write to {path}, and give himself identities: chmod o-w"),
+    }));
     let mut said: Vec<String> =
         found.iter().map(|problem| format!("{}: {}", problem.key, problem.advice)).collect();
     match format {

@@ -52,7 +52,7 @@ fn run_in(environment: &Environment, args: &[&str]) -> Ran {
             let problems = if is_wrong { vec!["a.yaml:3: no such selector".to_owned()] } else { Vec::new() };
             let trust_domains = vec!["other.org".to_owned()];
             let profiles = vec!["legacy".to_owned()];
-            EntryCheck { files: 1, entries: 2, trust_domains, profiles, problems }
+            EntryCheck { files: 1, entries: 2, trust_domains, profiles, problems, open_to_all: None }
         },
     };
     let (out, err) = (Text::default(), Text::default());
