@@ -8,6 +8,7 @@
 //! load       calls it, and counts failures         seats     how two Envoys are told apart
 //! server     the countersign binary                envoy     Envoy: run, validate, statistics
 //! sds        a client of SDS, to hold an SVID      stranger  those who must not get in
+//! workload   a client of the Workload API
 //! ca         an authority that is not ours         remote    the door to the network, and who comes to it
 //! outside    a server that is not of the mesh
 //! namespace  a network of its own, for what needs one
@@ -46,3 +47,4 @@ pub mod seats;
 pub mod server;
 pub mod stranger;
 pub mod tools;
+pub mod workload;

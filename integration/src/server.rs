@@ -132,6 +132,18 @@ impl Server {
         self.process.id()
     }
 
+    /// What of its memory is resident now (`VmRSS:`), or was at the most (`VmHWM:`), in bytes.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn memory(&self, field: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kibibytes =
+            line.and_then(|line| line.split_whitespace().next()).context("the server has ended")?;
+        Ok(kibibytes.parse::<u64>()? * 1024)
+    }
+
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")

@@ -3,12 +3,16 @@
 
 use std::time::{Duration, SystemTime};
 
+use data_encoding::BASE64;
 use integration::app::App;
 use integration::ca::Ca;
 use integration::mesh::{Mesh, Plan, Pool, Said, api_entry};
 use integration::server::{Options, Server};
 use integration::stranger::{Credential, call};
 use integration::{poll, sds};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -83,6 +87,39 @@ async fn peers_of_another_trust_domain_get_in_under_its_own_roots() {
     allow(&mesh, &[&mesh.web_id]);
     gets_in(&mesh, &foreign, false).await;
     mesh.call(&[]).await.expect("our own still get in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_of_another_trust_domain_get_in_under_the_roots_of_its_bundle_document() {
+    let mesh = mesh().await;
+    let _app = App::start("api", mesh.app).await.unwrap();
+    let [root, other] = ["root", "other"].map(|name| Ca::new(name, Some("spiffe://partner.test")).unwrap());
+    let front = "spiffe://partner.test/front";
+    let [by_root, by_other] = [&root, &other].map(|ca| ca.issue(front, Duration::from_secs(3600)).unwrap());
+    allow(&mesh, &[&mesh.web_id, front]);
+    gets_in(&mesh, &by_root, false).await;
+
+    let key = |ca: &Ca, r#use: &str| {
+        let der = CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap();
+        json!({ "kty": "EC", "use": r#use, "x5c": [BASE64.encode(&der)] })
+    };
+    let publish = |keys: &[serde_json::Value]| {
+        let bundle = serde_json::to_string_pretty(&json!({ "keys": keys, "spiffe_sequence": 1 })).unwrap();
+        let bundle = bundle.replace('\n', "\n  ");
+        let document = format!("kind: TrustDomain\ntrust_domain: partner.test\nbundle: |\n  {bundle}\n");
+        mesh.server.write_documents("partners", &document).unwrap();
+    };
+    // A certificate beside a key of tokens vouches for no X.509-SVID.
+    publish(&[key(&other, "jwt-svid"), key(&root, "x509-svid")]);
+    gets_in(&mesh, &by_root, true).await;
+    gets_in(&mesh, &by_other, false).await;
+    mesh.call(&[]).await.expect("our own still get in");
+
+    publish(&[key(&other, "x509-svid")]);
+    gets_in(&mesh, &by_other, true).await;
+    gets_in(&mesh, &by_root, false).await;
+    let stats = mesh.api.stats().await.unwrap();
+    assert_eq!(stats.sum("sds.", ".update_rejected"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

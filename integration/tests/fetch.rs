@@ -15,19 +15,30 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use integration::app::App;
-use integration::mesh::{Mesh, Plan, Pool, Way, proxy, remote_entry};
+use integration::ca::Ca;
+use integration::mesh::{Mesh, Plan, Pool, Said, Way, api_entry, proxy, remote_entry};
 use integration::remote::{self, Door};
 use integration::scratch::Scratch;
 use integration::seats::Seats;
 use integration::server::{Options, Server};
+use integration::stranger::call;
 use integration::{poll, sds};
 use prost::Message;
-use serde_json::{Value, json};
+use serde_json::Value;
 use spiffe::WorkloadApiClient;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tonic::Code;
 use tonic::transport::Channel;
+
+#[path = "fetch/json.rs"]
+mod json;
+#[path = "fetch/trust.rs"]
+mod trust;
+#[path = "fetch/trusted.rs"]
+mod trusted;
+#[path = "fetch/world.rs"]
+mod world;
 
 const AUDIENCE: &str = "https://reports.example.org";
 
@@ -119,7 +130,7 @@ async fn fetches_tokens(way: Way) {
         client.fetch_secrets(DiscoveryRequest { resource_names, ..Default::default() }).await
     };
     assert_eq!(fetch().await.unwrap_err().code(), Code::NotFound, "no entry yet");
-    assert_eq!(polled(&mut rest, &name, "").await.0, 404, "no entry yet");
+    assert_eq!(polled(&mut rest, &[&name], "").await.0, 404, "no entry yet");
 
     let (id, own) = ("spiffe://example.org/web", Seats::here().own_selector().unwrap());
     match way {
@@ -146,7 +157,7 @@ async fn fetches_tokens(way: Way) {
         // It is never one that is about to end, whenever it is asked for.
         let judged = judge.validate_jwt_token(AUDIENCE, &token).await.unwrap();
         assert_eq!(judged.spiffe_id().to_string(), id);
-        let (status, told) = polled(&mut rest, &name, "").await;
+        let (status, told) = polled(&mut rest, &[&name], "").await;
         let version = told["version_info"].as_str().unwrap();
         assert_eq!(status, 200);
         let encoded = told["resources"][0]["generic_secret"]["secret"]["inline_bytes"].as_str().unwrap();
@@ -154,7 +165,7 @@ async fn fetches_tokens(way: Way) {
         if version == response.version_info {
             assert_eq!(by_rest, token);
             assert!(
-                matches!(polled(&mut rest, &name, version).await.0, 304 | 200),
+                matches!(polled(&mut rest, &[&name], version).await.0, 304 | 200),
                 "that one again, or the next"
             );
         }
@@ -173,9 +184,9 @@ where
     sender
 }
 
-/// The answer by REST to a client that has `version` of `name`.
-async fn polled(sender: &mut SendRequest<Full<Bytes>>, name: &str, version: &str) -> (u16, Value) {
-    let question = json!({ "resource_names": [name], "version_info": version });
+/// The answer by REST to a client that has `version` of `names`.
+async fn polled(sender: &mut SendRequest<Full<Bytes>>, names: &[&str], version: &str) -> (u16, Value) {
+    let question = serde_json::json!({ "resource_names": names, "version_info": version });
     let request =
         http::Request::post("http://sds/v3/discovery:secrets").header("content-type", "application/json");
     let answer = sender.send_request(request.body(question.to_string().into()).unwrap()).await.unwrap();
@@ -245,6 +256,32 @@ async fn what_was_refused_on_a_stream_is_not_fetched_either() {
     .unwrap();
     assert_eq!(client.fetch_secrets(ask).await.unwrap_err().code(), Code::NotFound);
     let mut sender = dialled(UnixStream::connect(server.socket()).await.unwrap()).await;
-    assert_eq!(polled(&mut sender, "default", "").await.0, 404);
-    assert_eq!(polled(&mut sender, "ROOTCA", "").await.0, 200);
+    assert_eq!(polled(&mut sender, &["default"], "").await.0, 404);
+    assert_eq!(polled(&mut sender, &["ROOTCA"], "").await.0, 200);
+}
+
+/// `peers` in JSON, before the judge of it: with our own roots alone, and with those of two domains.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_polls_by_rest_lets_in_whom_the_entries_list_and_nobody_else() {
+    let plan = Plan { said: Said::InEntries, change: by_rest, pool: Pool::HandshakeEach, ..Plan::default() };
+    let mesh = Mesh::start(&plan).await.unwrap();
+    let _app = App::start("api", mesh.app).await.unwrap();
+    assert_eq!(mesh.call(&[]).await.unwrap().peer, std::slice::from_ref(&mesh.web_id));
+    let partner = Ca::new("partner", Some("spiffe://partner.test")).unwrap();
+    let [front, back] = ["front", "back"].map(|path| format!("spiffe://partner.test/{path}"));
+    let issue = |id: &String| partner.issue(id, Duration::from_secs(3600)).unwrap();
+    let [listed, unlisted] = [&front, &back].map(issue);
+    assert!(call(mesh.inbound, Some(&listed)).await.unwrap().is_refused());
+
+    let document = world::declared("partner.test", &partner.pem());
+    mesh.server.write_documents("partner", &document).unwrap();
+    let entry = api_entry(&mesh.api_id, &mesh.api_seat, &[&mesh.web_id, &front]);
+    mesh.server.write_documents("api", &entry).unwrap();
+    let gets_in = async || !call(mesh.inbound, Some(&listed)).await.unwrap().is_refused();
+    poll::holds("a poll brings the partner", Duration::from_secs(10), gets_in).await.unwrap();
+    assert!(call(mesh.inbound, Some(&unlisted)).await.unwrap().is_refused(), "known roots are not enough");
+    mesh.call(&[]).await.expect("our own still get in");
+    let stats = mesh.api.stats().await.unwrap();
+    assert_eq!(stats.sum("sds.", ".update_rejected"), 0);
+    assert_eq!(stats.sum("sds.", ".update_failure"), 0);
 }

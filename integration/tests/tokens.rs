@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use data_encoding::BASE64URL_NOPAD;
+use integration::poll;
 use integration::scratch::Scratch;
 use integration::seats::Seats;
 use integration::server::{Options, Server};
-use integration::{poll, sds};
+use integration::workload::{next, stream};
 use sds_server::proto::workload::{WitBundlesRequest, WitBundlesResponse, WitsvidRequest, WitsvidResponse};
 use serde_json::Value;
 use spiffe::{JwtSource, JwtSvid, WorkloadApiClient};
-use tonic::codec::Streaming;
-use tonic::metadata::AsciiMetadataValue;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const WEB: &str = "spiffe://example.org/web";
@@ -79,24 +78,6 @@ async fn an_identity_that_is_withdrawn_gets_no_token() {
     assert!(refused.contains("PermissionDenied"), "{refused}");
 }
 
-async fn stream<Q, A>(server: &Server, method: &str, question: Q) -> Streaming<A>
-where
-    Q: prost::Message + 'static,
-    A: prost::Message + Default + 'static,
-{
-    let mut client = tonic::client::Grpc::new(sds::connect(&server.socket()).await.unwrap());
-    client.ready().await.unwrap();
-    let path = format!("/SpiffeWorkloadAPI/{method}").parse().unwrap();
-    let mut request = tonic::Request::new(question);
-    request.metadata_mut().append("workload.spiffe.io", AsciiMetadataValue::from_static("true"));
-    let codec = tonic_prost::ProstCodec::<Q, A>::default();
-    client.server_streaming(request, path, codec).await.unwrap().into_inner()
-}
-
-async fn next<A>(stream: &mut Streaming<A>) -> A {
-    tokio::time::timeout(PATIENCE, stream.message()).await.expect("nothing came").unwrap().unwrap()
-}
-
 fn claims(token: &str) -> Value {
     let part = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).unwrap()).unwrap()
@@ -119,16 +100,18 @@ fn assert_belong_together(token: &str, jwk: &str) {
 async fn wa_36_wit_svids_come_for_every_identity_and_are_renewed() {
     let scratch = Scratch::new().unwrap();
     let server = served(&scratch, "workload_api: {wit_svids: true}\nauthority: {wit_lifetime: 6s}\n").await;
-    let mut all = stream::<_, WitsvidResponse>(&server, "FetchWITSVID", WitsvidRequest::default()).await;
-    let first = next(&mut all).await;
+    let mut all = stream::<_, WitsvidResponse>(&server.socket(), "FetchWITSVID", WitsvidRequest::default())
+        .await
+        .unwrap();
+    let first = next(&mut all).await.unwrap();
     assert_eq!(first.svids.len(), 1);
     assert_belong_together(&first.svids[0].wit_svid, &first.svids[0].wit_svid_key);
     let ours = Seats::here().own_selector().unwrap();
     let text = format!("kind: Workload\nspiffe_id: {ADMIN}\nselectors: [{ours}]\nhint: admin\n");
     server.write_documents("admin", &text).unwrap();
-    let mut both = next(&mut all).await;
+    let mut both = next(&mut all).await.unwrap();
     while both.svids.len() < 2 {
-        both = next(&mut all).await; // renewed meanwhile
+        both = next(&mut all).await.unwrap(); // renewed meanwhile
     }
     let said: Vec<_> = both.svids.iter().map(|svid| (svid.spiffe_id.as_str(), svid.hint.as_str())).collect();
     assert_eq!(said, [(ADMIN, "admin"), (WEB, "")]);
@@ -137,16 +120,20 @@ async fn wa_36_wit_svids_come_for_every_identity_and_are_renewed() {
         assert_belong_together(&svid.wit_svid, &svid.wit_svid_key);
     }
     let only = WitsvidRequest { spiffe_id: WEB.into() };
-    let mut one = stream::<_, WitsvidResponse>(&server, "FetchWITSVID", only).await;
+    let mut one = stream::<_, WitsvidResponse>(&server.socket(), "FetchWITSVID", only).await.unwrap();
     let mut seen = Vec::new();
     for _ in 0..3 {
-        let response = next(&mut one).await;
+        let response = next(&mut one).await.unwrap();
         assert_eq!(response.svids.len(), 1);
         assert!(!seen.contains(&response.svids[0].wit_svid), "another each time");
         seen.push(response.svids[0].wit_svid.clone());
     }
-    let mut bundles = stream::<_, WitBundlesResponse>(&server, "FetchWITBundles", WitBundlesRequest {}).await;
-    let set: Value = serde_json::from_str(&next(&mut bundles).await.bundles["spiffe://example.org"]).unwrap();
+    let mut bundles =
+        stream::<_, WitBundlesResponse>(&server.socket(), "FetchWITBundles", WitBundlesRequest {})
+            .await
+            .unwrap();
+    let set: Value =
+        serde_json::from_str(&next(&mut bundles).await.unwrap().bundles["spiffe://example.org"]).unwrap();
     let header = seen[0].split('.').next().unwrap();
     let header: Value = serde_json::from_slice(&BASE64URL_NOPAD.decode(header.as_bytes()).unwrap()).unwrap();
     assert_eq!(set["keys"][0]["kid"], header["kid"]);

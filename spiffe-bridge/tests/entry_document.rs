@@ -315,6 +315,10 @@ fn the_crls_of_a_trust_domain_are_all_that_its_roots_need_or_none() {
     assert_eq!(with(&[&pem], &[&its, &lower]), Ok(2), "a CA below the root has its own");
     let pems = [&pem, &second.pem()];
     assert_eq!(with(&pems, &[&its, &crl(&second, None)]), Ok(2));
+    let x5c = data_encoding::BASE64.encode(root.der());
+    let document =
+        serde_json::json!({ "keys": [{ "kty": "EC", "use": "x509-svid", "x5c": [x5c] }] }).to_string();
+    assert_eq!(with(&[&document], &[&its]), Ok(1), "a bundle document has roots as PEM has");
 
     let refused = |bundle: &[&String], crls: &[&String], why: &str| {
         let message = with(bundle, crls).unwrap_err();
@@ -322,6 +326,7 @@ fn the_crls_of_a_trust_domain_are_all_that_its_roots_need_or_none() {
     };
     refused(&pems, &[&its], "no CRL of root 2 (CN=second)");
     refused(&[&pem], &[&lower], "no CRL of root 1");
+    refused(&[&document], &[&lower], "no CRL of root 1");
     refused(&[&pem], &[&crl(&forger, None)], "no CRL of root 1");
     refused(&[&pem], &[&its, &its], "CRLs 1 and 2 are of one CA");
     refused(&[&pem], &[&crl(&root, Some(CrlScope::UserCertsOnly))], "lists a part only");

@@ -18,7 +18,6 @@ use rustls_pki_types::ServerName;
 use sds_server::proto::broker::{
     SubscribeToX509svidRequest, SubscribeToX509svidResponse, WorkloadPidReference, WorkloadReference,
 };
-use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::codec::Streaming;
@@ -45,10 +44,16 @@ impl Node {
         Self::start_with(Options::default()).await
     }
 
-    pub(crate) async fn start_with(mut options: Options) -> Self {
+    pub(crate) async fn start_with(options: Options) -> Self {
+        Self::start_among(options, &[], "").await
+    }
+
+    /// The same with `others` among the brokers, and `more` keys of their section of the configuration.
+    pub(crate) async fn start_among(mut options: Options, others: &[&str], more: &str) -> Self {
         let scratch = Scratch::new().unwrap();
         let socket = scratch.dir("broker", None).unwrap().join("broker.sock");
-        options.more += &format!("broker: {{socket: {}, allow: ['{BROKER}']}}\n", socket.display());
+        let allow = [&[BROKER], others].concat().join(", ");
+        options.more += &format!("broker: {{socket: {}, allow: [{allow}]{more}}}\n", socket.display());
         let server = Server::start(&scratch, "server", &options).await.unwrap();
         let node = Self { scratch, server, socket };
         node.give("broker", BROKER, &own()).await;
@@ -84,15 +89,7 @@ impl Node {
 
     /// A channel of whoever has `credential`.
     pub(crate) async fn channel(&self, credential: &Credential) -> Channel {
-        let (socket, config) = (self.socket.clone(), remote::client(Some(credential)).unwrap());
-        let dial = service_fn(move |_| {
-            let (socket, config) = (socket.clone(), config.clone());
-            async move {
-                let stream = UnixStream::connect(socket).await?;
-                shake(stream, config).await.map(TokioIo::new).map_err(std::io::Error::other)
-            }
-        });
-        Endpoint::from_static("http://broker").connect_with_connector(dial).await.unwrap()
+        channel(&self.socket, credential).await.unwrap()
     }
 
     /// A workload that lives until it is dropped: `sleep`, unless another program is named.
@@ -147,6 +144,22 @@ pub(crate) fn selector(program: &str) -> String {
     let path = std::env::var_os("PATH").unwrap();
     let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.exists());
     format!("unix:path:{}", found.unwrap().canonicalize().unwrap().display())
+}
+
+/// A channel to the socket for brokers, of whoever has `credential`.
+pub(crate) async fn channel(
+    socket: &Path,
+    credential: &Credential,
+) -> Result<Channel, tonic::transport::Error> {
+    let (socket, config) = (socket.to_path_buf(), remote::client(Some(credential)).unwrap());
+    let dial = service_fn(move |_| {
+        let (socket, config) = (socket.clone(), config.clone());
+        async move {
+            let stream = sds::dialled(&socket).await?;
+            shake(stream, config).await.map(TokioIo::new).map_err(std::io::Error::other)
+        }
+    });
+    Endpoint::from_static("http://broker").connect_with_connector(dial).await
 }
 
 /// A TLS connection as the client sees it: in TLS 1.3 that is before the server has looked at its certificate.

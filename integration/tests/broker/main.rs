@@ -2,9 +2,13 @@
 //! programs that know nothing of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod attacker;
 mod attackers;
+mod bounds;
 mod endpoint;
 mod fixture;
+mod floods;
 mod references;
+mod reflection;
 mod responses;
 mod reuse;

@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Disc
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+mod aggregated;
 mod answers;
 mod bounds;
 mod changes;
