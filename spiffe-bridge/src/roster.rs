@@ -13,7 +13,7 @@
 //!   without members answers "unknown", not "all".
 //! - Writes are coalesced. What a crash takes is proof, or a member of the last second. For the latter the end of
 //!   everything that was ever reserved to be signed is known from the authority's own records: until then somebody
-//!   unaccounted for may hold a certificate, and the roster says so. docs/decisions/0003-one-change-in-flight.md
+//!   unaccounted for may hold a certificate, and the roster says so. docs/decisions/0004-one-window-in-flight.md
 //! - Members and names are bounded; whoever finds no place is counted, and makes every answer incomplete.
 
 mod book;

@@ -2,7 +2,7 @@
 //!
 //! The update counter is of a listener or cluster, not of a secret: what several changes raised is told by the sum. If
 //! nobody refused, and a counter rose by as many contexts as all changes that it is for have together, each of them
-//! is in use there: none can have raised it by more than its own. docs/decisions/0003-one-change-in-flight.md
+//! is in use there: none can have raised it by more than its own. docs/decisions/0004-one-window-in-flight.md
 
 use std::collections::{BTreeMap, BTreeSet};
 
