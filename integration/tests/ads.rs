@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use envoy_configs::Api;
 use integration::app::App;
+
 use integration::mesh::{Mesh, Plan, Pool, Way};
 use integration::poll;
 use integration::server::Options;
+use integration::tools::Release;
 
-async fn check(way: Way, protocol: &str, change: fn(String) -> String) {
+async fn check(release: Release, way: Way, protocol: &str, change: fn(String) -> String) {
     let server = Options { leaf_lifetime: Some("8s".into()), ..Options::default() };
-    let plan = Plan { way, server, api: Api::Ads, change, pool: Pool::HandshakeEach, ..Plan::default() };
+    let (api, pool) = (Api::Ads, Pool::HandshakeEach);
+    let plan = Plan { release, way, server, api, change, pool, ..Plan::default() };
     let mesh = Mesh::start(&plan).await.unwrap();
     let _app = App::start("api", mesh.app).await.unwrap();
     assert_eq!(mesh.call(&[]).await.unwrap().peer, std::slice::from_ref(&mesh.web_id));
@@ -36,7 +39,9 @@ async fn check(way: Way, protocol: &str, change: fn(String) -> String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ads_delta_serves_listeners_and_clusters_on_one_stream() {
-    check(Way::Socket, "delta", |text| text).await;
+    for release in Release::ALL {
+        check(release, Way::Socket, "delta", |text| text).await;
+    }
 }
 
 /// No bootstrap of ours has it: its responses name every secret anew.
@@ -48,10 +53,12 @@ fn sotw(text: String) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ads_state_of_the_world_serves_listeners_and_clusters_on_one_stream() {
-    check(Way::Socket, "sotw", sotw).await;
+    for release in Release::ALL {
+        check(release, Way::Socket, "sotw", sotw).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ads_state_of_the_world_serves_over_the_network_as_well() {
-    check(Way::Network, "sotw", sotw).await;
+    check(Release::default(), Way::Network, "sotw", sotw).await;
 }
