@@ -98,6 +98,10 @@ async fn tb_08_under_an_empty_bundle_document_nobody_is_trusted() {
     let status = String::from_utf8(ours.cli(&["status"]).unwrap().stdout).unwrap();
     assert!(status.contains("the bundle of partner.test has no X.509 root"), "{status}");
 
+    let audit = |kind| String::from_utf8(ours.cli(&["audit", "--kind", kind]).unwrap().stdout).unwrap();
+    assert!(audit("registration").contains("registration.changed"), "{}", audit("registration"));
+    assert!(audit("svid.issued").contains(OURS));
+
     hand_over(&ours, r#"{"keys":[],"spiffe_sequence":1000000}"#);
     poll::holds("nor their tokens", SOON, async || judge().await.is_err()).await.unwrap();
     // And back.

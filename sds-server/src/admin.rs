@@ -4,6 +4,7 @@
 //! GET  /v1/status /v1/streams /v1/entries /v1/bundle        POST /v1/entries/rescan {"prune": false}
 //! GET  /v1/explain/pid/N                                    POST /v1/holders/missing {"name": "ROOTCA"}
 //!                                                           POST /v1/holders/forget {"holder": "remote:…"}
+//!                                                           POST /v1/audit {"limit": 50}
 //! GET  /metrics /healthz /readyz                            (these three on metrics.listen too)
 //! ```
 //!
@@ -24,7 +25,7 @@ mod sources;
 
 pub use model::{
     Attested, AttestorState, Bundle, Entries, Explained, Finding, Forget, Forgotten, Holders, Matching, Near,
-    NotHolding, Rescan, Rescanned, State, Status, WhyNot,
+    NotHolding, Records, Rescan, Rescanned, State, Status, Trail, WhyNot,
 };
 pub use sources::Sources;
 

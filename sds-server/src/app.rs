@@ -13,6 +13,7 @@ mod retention;
 mod run;
 mod sources;
 mod standing;
+mod trail;
 
 pub use data::{DataError, initialise};
 pub use metrics::describe as describe_metrics;

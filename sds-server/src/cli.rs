@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use spiffe_bridge::identity::TrustDomain;
 
+use crate::admin::Trail;
 use crate::config::{Environment, File, Flags, Settings};
 
 pub mod args;
@@ -167,6 +168,10 @@ fn run(verb: Verb, hooks: Hooks, environment: &Environment, out: &mut Printer, e
             explain::pid(&client(server, environment)?, pid, format, out)
         }
         Verb::Bundle { server, format } => lists::bundle(&client(server, environment)?, format, out),
+        Verb::Audit { server, from, kind, limit, format } => {
+            let trail = Trail { from, kind, limit: limit.into() };
+            lists::audit(&client(server, environment)?, &trail, format, out, err)
+        }
         Verb::Envoy(args::Envoy::Bootstrap(args)) => bootstrap::run(*args, environment, out),
         Verb::Config(args::ConfigVerb::Check { config, format }) => {
             check::run(config, format, hooks, environment, out, err)

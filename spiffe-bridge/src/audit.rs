@@ -132,6 +132,12 @@ impl Log {
         Ok(records)
     }
 
+    /// The number that the next record will have.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Removes records older than `keep`, in one bounded step, and returns how many rows of them. Call it again while
     /// it says that it removed some.
     ///

@@ -147,6 +147,27 @@ pub struct Forgotten {
     pub not_after: Option<String>,
 }
 
+/// Asks for records of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trail {
+    /// From which on, the oldest first; the last ones if there is none.
+    pub from: Option<u64>,
+    /// Only records of this kind, such as `svid.issued`, or of all that begin with it and a dot.
+    pub kind: Option<String>,
+    /// How many at the most.
+    pub limit: usize,
+}
+
+/// Records of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Records {
+    /// Objects with `sequence`, `time`, `kind`, `subject` and `detail`, the oldest first.
+    pub records: Vec<Value>,
+    /// From where to go on.
+    pub next: u64,
+}
+
 /// What a process is to the server: which selectors it has, and what they lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Explained {

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
-use super::model::{Forget, NotHolding, Rescan};
+use super::model::{Forget, NotHolding, Rescan, Trail};
 use super::sources::Sources;
 
 /// The greatest request has a few dozen bytes.
@@ -25,6 +25,7 @@ pub(super) fn admin(sources: Sources) -> Router {
         .route("/v1/bundle", get(bundle))
         .route("/v1/entries/rescan", post(rescan))
         .route("/v1/explain/pid/{pid}", get(explain))
+        .route("/v1/audit", post(audit))
         .with_state(sources.clone())
         .merge(probes(sources))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -87,6 +88,17 @@ async fn explain(State(sources): State<Sources>, Path(pid): Path<u32>) -> Respon
     match (sources.explain)(pid).await {
         Ok(explained) => Json(explained).into_response(),
         Err(why) => problem(StatusCode::NOT_FOUND, &why),
+    }
+}
+
+async fn audit(State(sources): State<Sources>, trail: Result<Json<Trail>, JsonRejection>) -> Response {
+    let trail = match trail {
+        Ok(Json(trail)) => trail,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    match (sources.audit)(trail).await {
+        Ok(records) => Json(records).into_response(),
+        Err(why) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
     }
 }
 

@@ -6,7 +6,8 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::model::{
-    Bundle, Entries, Explained, Forget, Forgotten, Holders, NotHolding, Rescan, Rescanned, Status,
+    Bundle, Entries, Explained, Forget, Forgotten, Holders, NotHolding, Records, Rescan, Rescanned, Status,
+    Trail,
 };
 use crate::runtime::Readiness;
 use crate::telemetry::metrics::Metrics;
@@ -22,6 +23,9 @@ type Forgetting = BoxFuture<'static, Result<Forgotten, String>>;
 
 /// What a process is to the server, or why nothing can be said of it.
 type Explaining = BoxFuture<'static, Result<Explained, String>>;
+
+/// Records, or why the log cannot be read.
+type Reading = BoxFuture<'static, Result<Records, String>>;
 
 /// The server, as the admin API sees it. Cheap to clone.
 #[derive(Clone)]
@@ -42,6 +46,8 @@ pub struct Sources {
     pub rescan: Arc<dyn Fn(Rescan) -> Rescanning + Send + Sync>,
     /// Explains what the process with a pid gets, and why.
     pub explain: Arc<dyn Fn(u32) -> Explaining + Send + Sync>,
+    /// Reads the audit log.
+    pub audit: Arc<dyn Fn(Trail) -> Reading + Send + Sync>,
     /// What was counted.
     pub metrics: Metrics,
     /// Who is not ready.

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::broker::BrokerStatus;
 use super::explain::explain;
 use super::remote::RemoteStatus;
+use super::trail;
 use crate::admin::{Bundle, Entries, Explained, Finding, Rescan, Rescanned, Sources, State, Status};
 use crate::config::Settings;
 use crate::endpoint::uds::Standing;
@@ -65,7 +66,7 @@ pub(super) struct Parts {
 
 pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain: &Drain) -> Sources {
     let (status, entries, bundle, rescan) = (parts.clone(), parts.clone(), parts.clone(), parts.clone());
-    let explain = parts.clone();
+    let (explain, log) = (parts.clone(), parts.log.clone());
     let (streams, missing, forget) = (parts.clone(), parts.clone(), parts.clone());
     let (drain, waiting) = (drain.clone(), readiness.clone());
     Sources {
@@ -77,6 +78,7 @@ pub(super) fn of(parts: &Parts, metrics: &Metrics, readiness: &Readiness, drain:
         bundle: Arc::new(move || Some(bundle.bundle())),
         rescan: Arc::new(move |request| rescan.clone().rescan(request).boxed()),
         explain: Arc::new(move |pid| explain.clone().explain(pid).boxed()),
+        audit: Arc::new(move |trail| trail::read(log.clone(), trail).boxed()),
         metrics: metrics.clone(),
         readiness: readiness.clone(),
     }

@@ -62,6 +62,22 @@ pub enum Verb {
         #[arg(short = 'o', long = "output", value_enum, default_value_t)]
         format: BundleFormat,
     },
+    /// Print records of the audit log: who was given what, and what was decided
+    Audit {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// From this record on, the oldest first; without it the last ones
+        #[arg(long, value_name = "SEQUENCE")]
+        from: Option<u64>,
+        /// Only records of this kind, such as svid.issued, or of all kinds that begin with it and a dot
+        #[arg(long)]
+        kind: Option<String>,
+        /// How many at the most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
+    },
     /// Help with Envoy's configuration
     #[command(subcommand)]
     Envoy(Envoy),

@@ -1,4 +1,4 @@
-//! `streams` and `bundle`.
+//! `streams`, `bundle` and `audit`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use super::args::{BundleFormat, Format};
 use super::client::Client;
 use super::output::Printer;
 use super::{Ended, Outcome};
-use crate::admin::Bundle;
+use crate::admin::{Bundle, Records, Trail};
 
 /// The columns that people look for first; all others follow.
 const STREAM_COLUMNS: [&str; 13] = [
@@ -104,6 +104,25 @@ fn in_words(nack: &Value) -> Option<String> {
         (Some(meaning), Some(advice)) => format!("{kind}: {meaning}; {advice}"),
         _ => kind.to_owned(),
     })
+}
+
+/// The columns of a record; what it says in particular is JSON.
+const RECORD_COLUMNS: [&str; 5] = ["sequence", "time", "kind", "subject", "detail"];
+
+pub(super) fn audit(
+    client: &Client,
+    trail: &Trail,
+    format: Format,
+    out: &mut Printer,
+    err: &mut Printer,
+) -> Ended {
+    let found: Records = client.post("/v1/audit", trail).map_err(anyhow::Error::from)?;
+    match format {
+        Format::Table if found.records.is_empty() => err.line("there is no such record")?,
+        Format::Table => out.list(&found.records, &RECORD_COLUMNS, format)?,
+        Format::Json | Format::Yaml => out.structured(&found, format)?,
+    }
+    Ok(Outcome::Well)
 }
 
 pub(super) fn bundle(client: &Client, format: BundleFormat, out: &mut Printer) -> Ended {

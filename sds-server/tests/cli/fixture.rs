@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use sds_server::admin::{
     AdminServer, Attested, AttestorState, Bundle, Entries, Explained, Forget, Forgotten, Holders, Near,
-    NotHolding, Rescan, Rescanned, Sources, State, Status, WhyNot,
+    NotHolding, Records, Rescan, Rescanned, Sources, State, Status, Trail, WhyNot,
 };
 use sds_server::runtime::{Drainer, Readiness, drain};
 use sds_server::sds::Protocol;
@@ -106,6 +106,11 @@ pub(super) async fn serve() -> Fixture {
             let (trust_domain, version) = ("example.org".to_owned(), "1-ab".to_owned());
             let pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
             Some(Bundle { trust_domain, version, pem, spiffe: json!({"keys": []}) })
+        }),
+        audit: Arc::new(|trail: Trail| {
+            let record =
+                json!({"sequence": trail.from, "kind": trail.kind, "subject": "who", "detail": {"a": 1}});
+            Box::pin(async move { Ok(Records { records: vec![record], next: 8 }) })
         }),
         rescan: Arc::new(|Rescan { prune }| {
             let (removed, held_back) = if prune { (5, 0) } else { (0, 5) };

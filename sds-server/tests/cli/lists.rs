@@ -145,3 +145,17 @@ async fn a_reload_tells_what_the_brake_holds_back() {
     let ran = fixture.cli("entries reload -o yaml").await;
     assert!(ran.status == 1 && ran.out.contains("held_back: 5"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn records_of_the_audit_log_are_printed() {
+    let fixture = serve().await;
+    let ran = fixture.cli("audit --from 7 --kind svid.issued").await;
+    assert_eq!(ran.status, 0, "{ran:?}");
+    for said in ["7", "svid.issued", "who", "SEQUENCE"] {
+        assert!(ran.out.contains(said), "{said} in {ran:?}");
+    }
+    let records: serde_json::Value =
+        serde_json::from_str(&fixture.cli("audit --from 7 -o json").await.out).unwrap();
+    assert_eq!((&records["next"], &records["records"][0]["detail"]["a"]), (&8.into(), &1.into()));
+    assert_eq!(fixture.cli("audit --limit 0").await.status, 2);
+}

@@ -110,12 +110,11 @@ impl Subscription {
                 if let Some(slot) = self.slots.get_mut(at) {
                     slot.due = Due::Now; // XD-13
                 }
+            } else if self.slots.len() + fresh.len() >= self.max_names {
+                return Err(Refusal::TooManyNames { max: self.max_names }); // which ends the stream
             } else {
                 fresh.push(Slot::new(name.into()));
             }
-        }
-        if self.slots.len() + fresh.len() > self.max_names {
-            return Err(Refusal::TooManyNames { max: self.max_names });
         }
         for (name, version) in held {
             // A longer one is none of ours, and not kept.
