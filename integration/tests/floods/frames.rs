@@ -1,5 +1,7 @@
 //! Floods below gRPC, and connections that are opened and not used.
 
+use std::time::Duration;
+
 use integration::raw::{self, CONTINUATION, END_HEADERS, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS};
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::AbortOnDropHandle;
@@ -7,24 +9,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::hand;
 use super::world::{MIB, STREAM, World, X509};
 
-const GOAWAY: u8 = 7;
-const ENHANCE_YOUR_CALM: u8 = 11;
 /// An ordinary window.
 const WINDOW: u32 = 65_535;
-
-/// Whether the server said why it closed the connection: a GOAWAY with that code.
-fn calmed(all: &[u8]) -> bool {
-    let mut rest = all;
-    while let Some((head, after)) = rest.split_first_chunk::<9>() {
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let Some((payload, behind)) = after.split_at_checked(length) else { return false };
-        if head[3] == GOAWAY && payload[7] == ENHANCE_YOUR_CALM {
-            return true;
-        }
-        rest = behind;
-    }
-    false
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rapid_resets_end_their_connections_and_nobody_elses() {
@@ -33,11 +19,7 @@ async fn rapid_resets_end_their_connections_and_nobody_elses() {
         for _ in 0..10 {
             let stream = hand::greeted(&world.socket(), WINDOW).await;
             let (from, mut to) = stream.into_split();
-            let heard = tokio::spawn(async move {
-                let mut all = Vec::new();
-                let _ = tokio::io::AsyncReadExt::read_to_end(&mut { from }, &mut all).await;
-                all
-            });
+            let heard = tokio::spawn(hand::all(from));
             let cancel = 8_u32.to_be_bytes();
             let sent = hand::pour(&mut to, |n| {
                 let number = 2 * n + 1;
@@ -47,14 +29,14 @@ async fn rapid_resets_end_their_connections_and_nobody_elses() {
             let sent = sent.await;
             drop(to);
             let all = heard.await.unwrap();
-            assert!(sent < 20_000 && calmed(&all), "{path}: {sent} streams were taken");
+            assert!(sent < 20_000 && hand::calmed(&all), "{path}: {sent} streams were taken");
         }
         world.others_are_served().await;
     }
     let log = world.server.log();
     assert!(!log.contains("reset"), "a line for each connection would fill the log: {log}");
-    // A window, at the most, of each connection; they end one after the other.
-    world.stands(10 * MIB).await;
+    // A window, at the most, of a connection; they end one after the other.
+    world.stands(MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,45 +59,46 @@ async fn headers_that_never_end_are_given_up() {
         heard.await.unwrap();
         world.others_are_served().await;
     }
-    world.stands(4 * MIB).await;
+    world.stands(MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_and_pings_without_end_hold_up_nobody() {
+async fn settings_and_pings_without_end_are_answered_one_by_one_and_who_reads_no_answer_is_closed() {
     const FRAMES: u32 = 100_000;
-    let world = World::start("").await;
+    let world = World::start("limits: {keepalive_interval: 2s, keepalive_timeout: 2s}\n").await;
     let setting = raw::frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]);
     let ping = raw::frame(PING, 0, 0, &[7; 8]);
-    for frame in [setting, ping] {
-        // One that reads what comes back, and may go on to the end…
-        let (from, mut to) = hand::greeted(&world.socket(), WINDOW).await.into_split();
-        let heard = AbortOnDropHandle::new(tokio::spawn(hand::drain(from)));
-        to.write_all(&hand::empty("/none", 1)).await.unwrap();
-        let reads = frame.clone();
-        let flood = tokio::spawn(async move {
-            let sent = hand::pour(&mut to, |n| (n < FRAMES).then(|| reads.clone())).await;
-            drop(to);
-            sent
-        });
-        // …and eight that do not read, whom the server stops reading, or closes.
-        let mut deaf = Vec::new();
-        for _ in 0..8 {
+    // And their answers: an ACK is empty, a PING's has what came. RFC 9113 §6.5, §6.7.
+    for (frame, answer) in [(setting, 9), (ping, 9 + 8)] {
+        let flood = async || {
             let (from, mut to) = hand::greeted(&world.socket(), WINDOW).await.into_split();
+            to.write_all(&hand::empty("/none", 1)).await.unwrap();
             let frame = frame.clone();
-            deaf.push(AbortOnDropHandle::new(tokio::spawn(async move {
-                hand::pour(&mut to, |_| Some(frame.clone())).await;
-                drop(from);
-            })));
-        }
-        let mut served = 0;
-        while !flood.is_finished() || served < 3 {
+            let poured = async move { hand::pour(&mut to, |n| (n < FRAMES).then(|| frame.clone())).await };
+            (from, AbortOnDropHandle::new(tokio::spawn(poured)))
+        };
+        // One that reads what comes back goes on to the end…
+        let (from, reads) = flood().await;
+        let heard = AbortOnDropHandle::new(tokio::spawn(hand::drain(from)));
+        // …and eight that do not are not heard until they do.
+        let deaf = futures::future::join_all((0..8).map(|_| flood())).await;
+        while !reads.is_finished() {
             world.others_are_served().await;
-            served += 1;
         }
-        assert!(flood.await.unwrap() > 0);
-        drop((deaf, heard));
+        assert_eq!(reads.await.unwrap(), FRAMES);
+        assert!(heard.await.unwrap() >= FRAMES as usize * answer, "each has its answer");
+        // Then they give no sign of life, and are closed: whoever writes ends.
+        for (from, poured) in deaf {
+            let sent = tokio::time::timeout(Duration::from_secs(30), poured).await.expect("it stays open");
+            let sent = sent.unwrap();
+            println!("{sent} frames of a peer that reads no answer");
+            assert!(sent < FRAMES / 2, "{sent} frames were taken");
+            drop(from);
+        }
+        world.others_are_served().await;
     }
-    world.stands(18 * MIB).await;
+    // Eight at one time: what is held back of the answers, and the library's buffers.
+    world.stands(MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,5 +131,6 @@ async fn half_open_connections_are_closed_and_keep_nobody_out() {
         hand::until_closed(stream).await;
         let _ = what;
     }
-    world.stands(16 * MIB).await;
+    // A connection that has said nothing yet: 16 KiB, 24 here.
+    world.stands(7 * 50 * 24 * 1024).await;
 }

@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+const GOAWAY: u8 = 7;
+const ENHANCE_YOUR_CALM: u8 = 11;
 /// SETTINGS_INITIAL_WINDOW_SIZE. RFC 9113 §6.5.2.
 const INITIAL_WINDOW: u16 = 4;
 
@@ -57,13 +59,29 @@ pub(crate) async fn drain(mut from: OwnedReadHalf) -> usize {
     all
 }
 
+/// The same, and keeps it.
+pub(crate) async fn all(mut from: OwnedReadHalf) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _ = from.read_to_end(&mut all).await; // an error is an end too
+    all
+}
+
+/// Whether the server said why it closed the connection: a GOAWAY with that code.
+pub(crate) fn calmed(all: &[u8]) -> bool {
+    let mut rest = all;
+    while let Some((head, after)) = rest.split_first_chunk::<9>() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let Some((payload, behind)) = after.split_at_checked(length) else { return false };
+        if head[3] == GOAWAY && payload[7] == ENHANCE_YOUR_CALM {
+            return true;
+        }
+        rest = behind;
+    }
+    false
+}
+
 /// All that comes until the server closes the connection, which it must.
 pub(crate) async fn until_closed(stream: UnixStream) -> Vec<u8> {
-    let (mut from, _to) = stream.into_split();
-    let mut all = Vec::new();
-    // An error is an end too.
-    let _ = tokio::time::timeout(Duration::from_secs(30), from.read_to_end(&mut all))
-        .await
-        .expect("it stays open");
-    all
+    let (from, _to) = stream.into_split();
+    tokio::time::timeout(Duration::from_secs(30), all(from)).await.expect("it stays open")
 }

@@ -80,5 +80,5 @@ async fn a_process_that_refuses_for_ever_is_not_sent_the_same_again_and_fills_no
     );
     let lines = world.server.log().lines().count();
     assert!(lines < 400, "{lines} lines in the log");
-    world.stands(4 * MIB).await;
+    world.stands(MIB).await;
 }
