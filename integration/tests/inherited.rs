@@ -122,6 +122,10 @@ fn arguments() -> [&'static str; 3] {
 #[test]
 fn helper_program() {
     match std::env::var(STAGE).as_deref() {
+        Ok("goes on") => {
+            first_program();
+            second_program();
+        }
         Ok("becomes another") => {
             first_program();
             panic!("exec: {}", program("second").exec());
@@ -150,6 +154,13 @@ async fn said_after(first: &str) -> String {
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
     assert!(said.contains("got "), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
     said
+}
+
+/// What the others are measured by: the same code, and nobody else runs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connected_itself_gets_the_key_on_the_stream_that_it_opened() {
+    let said = said_after("goes on").await;
+    assert!(said.contains("got the key"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,6 +90,72 @@ async fn a_second_identity_comes_on_the_open_stream() {
     assert_eq!(first.hint(), Some("admin"));
 }
 
+/// The SPIFFE IDs of what the source has, in the order of the response.
+fn ids(source: &X509Source) -> Vec<String> {
+    source.x509_context().unwrap().svids().iter().map(|svid| svid.spiffe_id().to_string()).collect()
+}
+
+async fn holds(source: &X509Source, wanted: &[&str]) {
+    let what = format!("{wanted:?} and nothing else");
+    poll::holds(&what, PATIENCE, async || ids(source) == wanted).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wa_12_each_identity_is_there_once() {
+    let scratch = Scratch::new().unwrap();
+    let server = started(&scratch, &Options::default()).await;
+    let source = source(&server).await;
+    let group = format!("unix:gid:{}", rustix::process::getgid().as_raw());
+    // More entries of one identity: for others of our selectors, with a hint and without, in one file and in another.
+    let entry = |id: &str, more: &str| format!("---\nkind: Workload\nspiffe_id: {id}\n{more}\n");
+    let again = entry(WEB, &format!("selectors: ['{group}']\nhint: again"))
+        + &entry(WEB, &format!("selectors: ['{group}', '{}']", ours()));
+    server.write_documents("again", &again).unwrap();
+    server.write_documents("admin", &entry(ADMIN, &format!("selectors: ['{group}']"))).unwrap();
+    holds(&source, &[ADMIN, WEB]).await;
+    let listed = server.cli(&["entries", "-o", "json"]).unwrap();
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let of_web = listed["entries"].as_array().unwrap().iter().filter(|entry| entry["spiffe_id"] == WEB);
+    assert_eq!(of_web.count(), 3, "all of them were read: {listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wa_42_the_default_identity_is_the_same_over_renewals_and_restarts() {
+    const API: &str = "spiffe://example.org/api";
+    let scratch = Scratch::new().unwrap();
+    let options = Options { leaf_lifetime: Some("60s".into()), renew_at: Some(0.02), ..Options::default() };
+    let mut server = started(&scratch, &options).await;
+    let source = source(&server).await;
+    let entry = |id: &str| format!("---\nkind: Workload\nspiffe_id: {id}\nselectors: ['{}']\n", ours());
+    // Neither in the order of files, nor in that of documents, nor in that in which they came.
+    server.write_documents("z", &(entry(API) + &entry(ADMIN))).unwrap();
+    let order = [ADMIN, API, WEB];
+    holds(&source, &order).await;
+    for restarted in [false, true] {
+        if restarted {
+            server.kill().unwrap();
+            server.write_documents("a", &(entry(WEB) + &entry(API))).unwrap();
+            server.restart().await.unwrap();
+        }
+        // Each of them is renewed at a moment of its own.
+        let leafs = || {
+            source
+                .x509_context()
+                .unwrap()
+                .svids()
+                .iter()
+                .map(|svid| svid.cert_chain()[0].as_bytes().to_vec())
+                .collect::<Vec<_>>()
+        };
+        let (before, mut updates) = (leafs(), source.updated());
+        while leafs().iter().any(|leaf| before.contains(leaf)) {
+            tokio::time::timeout(PATIENCE, updates.changed()).await.expect("no renewal came").unwrap();
+            assert_eq!(ids(&source), order);
+            assert_eq!(source.svid().unwrap().spiffe_id().to_string(), ADMIN);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_source_outlives_a_restart_of_the_server() {
     let scratch = Scratch::new().unwrap();

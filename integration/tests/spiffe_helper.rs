@@ -11,8 +11,9 @@ use integration::process::Process;
 use integration::scratch::Scratch;
 use integration::server::{Options, Server};
 use integration::{poll, tools};
-use rustls_pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use spiffe_bridge::clock::Clock;
 use spiffe_bridge::identity::{Revision, TrustBundle, TrustDomain};
@@ -52,19 +53,23 @@ async fn spiffe_helper_writes_what_a_program_needs_and_follows_renewals() {
     let mut helper =
         Process::spawn("spiffe-helper", command, None, &scratch.path().join("helper.log")).unwrap();
 
-    let leaf = || certificates(&files.join("svid.pem")).map(|chain| chain[0].to_vec());
-    let first = poll::until("it has written an SVID", PATIENCE, async || leaf()).await.unwrap();
-    // The three files come one after the other: what is read belongs together once it verifies.
+    // The three files come one after the other: what is read belongs together once it verifies and the key fits.
     let domain = TrustDomain::new("example.org").unwrap();
-    let verifies = async || {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let written = || {
         let chain = certificates(&files.join("svid.pem"))?;
         let bundle = TrustBundle::new(domain.clone(), certificates(&files.join("roots.pem"))?, Revision(1));
-        verify(&chain, [&bundle], Role::Server, Clock::system().now()).ok()
+        let id = verify(&chain, [&bundle], Role::Server, Clock::system().now()).ok()?;
+        let key = PrivateKeyDer::from_pem_file(files.join("svid.key")).ok()?;
+        let leaf = chain[0].clone();
+        CertifiedKey::from_der(chain, key, &provider).and_then(|held| held.keys_match()).ok()?;
+        Some((id.to_string(), leaf))
     };
-    let id = poll::until("it verifies", PATIENCE, verifies).await.unwrap();
-    assert_eq!(id.to_string(), WEB);
+    let (id, first) =
+        poll::until("it has written an SVID with its key", PATIENCE, async || written()).await.unwrap();
+    assert_eq!(id, WEB);
     // The tool's own form: the JWK Sets by trust domain, in base64.
-    let written = async || {
+    let token = async || {
         let token = fs::read_to_string(files.join("reports.token")).ok()?;
         let header = BASE64URL_NOPAD.decode(token.split('.').next()?.as_bytes()).ok()?;
         let header: Value = serde_json::from_slice(&header).ok()?;
@@ -73,8 +78,9 @@ async fn spiffe_helper_writes_what_a_program_needs_and_follows_renewals() {
         let set: Value = serde_json::from_slice(&set).ok()?;
         set["keys"].as_array()?.iter().any(|key| key["kid"] == header["kid"]).then_some(())
     };
-    poll::until("a token and the keys that verify it", PATIENCE, written).await.unwrap();
-    let renewed = async || leaf().filter(|leaf| *leaf != first);
-    poll::until("it has written the next SVID", PATIENCE, renewed).await.unwrap();
+    poll::until("a token and the keys that verify it", PATIENCE, token).await.unwrap();
+    let renewed = async || written().filter(|(_, leaf)| *leaf != first);
+    let (id, _) = poll::until("it has written the next SVID with its key", PATIENCE, renewed).await.unwrap();
+    assert_eq!(id, WEB);
     helper.alive().unwrap();
 }

@@ -19,10 +19,8 @@ use spiffe_bridge::attest::{Attestor, Config, Process};
 use spiffe_bridge::registration::Needs;
 
 const KIND: &str = "COUNTERSIGN_TEST_PID_REUSE";
-/// How many of the random rounds; the long run is a command of its own:
-/// `COUNTERSIGN_TEST_ROUNDS=20000 cargo test -p sds-server --test pid_reuse random`.
-const ROUNDS: &str = "COUNTERSIGN_TEST_ROUNDS";
-const FEW: u32 = 300;
+/// How many of the random rounds.
+const ROUNDS: u32 = 20_000;
 const USER: u32 = 1001;
 const ATTACKER: u32 = 4001;
 const VICTIM: u32 = 4002;
@@ -268,7 +266,7 @@ struct Shared {
 }
 
 /// The attacker ends when it likes, while another process forks victims under its pid as fast as it can.
-fn random(rounds: u32) {
+fn random() {
     let server = Server::new();
     // SAFETY: new memory, of a page, zeroed, shared with the children; both fields are good as zeros.
     let shared: &Shared = unsafe {
@@ -282,7 +280,7 @@ fn random(rounds: u32) {
     let forks = fork(|| race(shared));
     let mut seed = u64::from(std::process::id()) ^ 0x9e37_79b9_7f4a_7c15;
     let (mut served, mut refused) = (0, 0);
-    for round in 0..rounds {
+    for round in 0..ROUNDS {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
@@ -306,7 +304,9 @@ fn random(rounds: u32) {
     // SAFETY: a child of ours, which does not end by itself.
     unsafe { libc::kill(forks, libc::SIGKILL) };
     let reused = shared.reused.load(Ordering::SeqCst);
-    println!("\n{rounds} rounds: {served} served, {refused} refused, {reused} pids used again");
+    let all = [served, refused, reused];
+    assert!(all.iter().all(|count| *count > 0), "each end of the race was met: {all:?}");
+    println!("\n{ROUNDS} rounds: {served} served, {refused} refused, {reused} pids used again");
 }
 
 /// Forks a victim for each pid that is meant, as soon as that is free, until it is killed.
@@ -351,7 +351,7 @@ fn helper_program() {
     match std::env::var(KIND).as_deref() {
         Ok("chosen") => chosen(),
         Ok("referred") => referred(),
-        Ok("random") => random(std::env::var(ROUNDS).map_or(FEW, |rounds| rounds.parse().unwrap())),
+        Ok("random") => random(),
         _ => {}
     }
 }
@@ -381,8 +381,8 @@ fn in_1000_rounds_whoever_has_the_pid_now_is_not_who_a_broker_referred_to() {
 }
 
 #[test]
-fn in_random_rounds_nobody_is_taken_for_another() {
+fn in_20000_random_rounds_nobody_is_taken_for_another() {
     let said = in_namespace("random");
-    let line = said.lines().find(|line| line.contains(" rounds: "));
+    let line = said.lines().find(|line| line.starts_with("20000 rounds: "));
     println!("{}", line.unwrap_or_else(|| panic!("{said}")));
 }

@@ -11,6 +11,7 @@ import io.spiffe.workloadapi.DefaultX509Source;
 import io.spiffe.workloadapi.JwtSourceOptions;
 import io.spiffe.workloadapi.Watcher;
 import io.spiffe.workloadapi.X509Context;
+import java.security.Signature;
 import java.time.Duration;
 import java.util.Set;
 import java.util.concurrent.ConcurrentSkipListSet;
@@ -28,6 +29,7 @@ public class Client {
             X509Svid svid = source.getX509Svid();
             // By the library's own verifier, under the bundle of its own trust domain.
             X509SvidValidator.verifyChain(svid.getChain(), source);
+            requireKeyOfLeaf(svid);
 
             var clientOptions =
                 DefaultWorkloadApiClient.ClientOptions.builder().spiffeSocketPath(socket).build();
@@ -60,6 +62,7 @@ public class Client {
                     Thread.sleep(20);
                 }
                 X509SvidValidator.verifyChain(source.getX509Svid().getChain(), source);
+                requireKeyOfLeaf(source.getX509Svid());
 
                 var jwtOptions = JwtSourceOptions.builder()
                     .spiffeSocketPath(socket).initTimeout(Duration.ofSeconds(30)).build();
@@ -81,6 +84,21 @@ public class Client {
         }
         // Threads of its channels live on.
         System.exit(0);
+    }
+
+    // What the key signs, the leaf's verifies.
+    static void requireKeyOfLeaf(X509Svid svid) throws Exception {
+        byte[] message = "a message".getBytes();
+        var signer = Signature.getInstance("SHA256withECDSA");
+        signer.initSign(svid.getPrivateKey());
+        signer.update(message);
+        byte[] signature = signer.sign();
+        var verifier = Signature.getInstance("SHA256withECDSA");
+        verifier.initVerify(svid.getLeaf().getPublicKey());
+        verifier.update(message);
+        if (!verifier.verify(signature)) {
+            throw new IllegalStateException("the key is not the leaf's");
+        }
     }
 
     interface Attempt {

@@ -1,5 +1,6 @@
 //! The Broker Endpoint: who comes in, and how it is told that it does not.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -160,13 +161,36 @@ async fn be_08_who_is_not_in_the_configuration_is_refused_every_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn be_11_while_the_server_goes_it_is_unavailable_and_not_denied() {
+async fn be_11_while_the_server_goes_and_comes_it_is_unavailable_and_not_denied() {
     let mut node = Node::start().await;
     let (channel, workload) = (node.broker().await, node.workload());
+    let stranger = node.run(Command::new("tail"), &["-f", "/dev/null"]);
+    assert_eq!(svids(&channel, stranger.id()).await.unwrap_err().code(), Code::PermissionDenied);
     let mut stream = followed(&channel, workload.id()).await;
     let (stopped, ended) = tokio::join!(node.server.stop(), next(&mut stream));
     stopped.unwrap();
     assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
+
+    // It comes again with much to read: until it has, the stranger may be anybody.
+    let entry = |n| {
+        format!("---\nkind: Workload\nspiffe_id: spiffe://example.org/c/{n}\nselectors: ['unix:uid:7{n}']\n")
+    };
+    for first in [10_000, 15_000] {
+        let text = (first..first + 5_000).map(entry).collect::<String>();
+        node.server.write_documents(&format!("crowd-{first}"), &text).unwrap();
+    }
+    let mut told = Vec::new();
+    let denied = poll::until("the stranger is denied", SOON, async || {
+        let status = svids(&channel, stranger.id()).await.unwrap_err();
+        told.push(format!("{:?}: {}", status.code(), status.message()));
+        (status.code() == Code::PermissionDenied).then_some(())
+    });
+    let (started, denied) = tokio::join!(node.server.restart(), denied);
+    started.unwrap();
+    denied.unwrap();
+    let starting = "Unavailable: the server is starting: come again";
+    assert!(told.iter().any(|status| status == starting), "{told:?}");
+    assert_eq!(ids(&svids(&channel, workload.id()).await.unwrap()), [WEB]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

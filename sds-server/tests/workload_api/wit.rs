@@ -1,10 +1,12 @@
 //! The WIT profile, incubating.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use sds_server::proto::workload::{WitBundlesRequest, WitBundlesResponse, WitsvidRequest, WitsvidResponse};
 use sds_server::workload_api::Config;
 use serde_json::Value;
+use spiffe_bridge::identity::{Revision, TrustBundle, WorkloadUpdate};
 use tonic::Code;
 
 use super::fixture::xds::{API, WEB, nothing};
@@ -52,10 +54,22 @@ async fn wa_39_the_wit_bundles_hold_our_own_domain() {
 #[tokio::test]
 async fn wa_40_every_key_has_a_kid_of_its_own() {
     let served = with_wit().await;
-    served.publish(&served.holding(&[WEB], &[]));
+    // Three keys, each as an authority makes and names it.
+    let mut keys = served.bundle.tokens.clone();
+    for other in [with_wit().await, with_wit().await] {
+        keys.wit.extend(other.bundle.tokens.wit.iter().cloned());
+    }
+    let TrustBundle { trust_domain: domain, roots, .. } = &*served.bundle;
+    let mut update = WorkloadUpdate::clone(&served.holding(&[WEB], &[]));
+    update.bundle = Some(Arc::new(
+        TrustBundle::new(domain.clone(), roots.clone(), Revision(1)).with_tokens(keys.clone()),
+    ));
+    served.publish(&Arc::new(update));
     let response = bundles(&served).await.unwrap();
     let set: Value = serde_json::from_str(&response.bundles["spiffe://example.org"]).unwrap();
-    let kids: Vec<_> =
+    let named: BTreeSet<_> =
         set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap()).collect();
-    assert_eq!(kids.iter().collect::<BTreeSet<_>>().len(), kids.len());
+    assert_eq!(named.len(), 3);
+    assert_eq!(named, keys.wit.iter().map(|key| &*key.kid).collect());
+    assert_eq!(set["keys"].as_array().unwrap().len(), 3);
 }

@@ -92,7 +92,12 @@ pub(super) struct Waiter(pub(super) Child);
 
 impl Waiter {
     pub(super) fn start() -> Self {
-        let mut child = Command::new("sh")
+        Self::running("sh")
+    }
+
+    /// The same in another shell.
+    pub(super) fn running(shell: &str) -> Self {
+        let mut child = Command::new(shell)
             .args(["-c", "echo ready; read line; exec sleep 600"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spiffe_bridge::clock::Clock;
+use spiffe_bridge::identity::X509Svid;
 use spiffe_bridge::node::EndReason;
 
 mod bench;
@@ -24,6 +25,44 @@ async fn callers_with_the_same_identity_share_one_svid() {
     assert!(Arc::ptr_eq(&first.identities[0].svid, &second.identities[0].svid));
     assert!(first.bundle.is_some());
     assert_eq!(bench.authority.status().issued, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_entries_of_one_identity_share_one_svid_and_one_renewal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, hands) = Clock::manual(now());
+    let by_path = |program: &str, hint: &str| {
+        let path = std::fs::canonicalize(program).unwrap();
+        format!(
+            "---\nkind: Workload\nspiffe_id: spiffe://{DOMAIN}/web\nselectors: [unix:path:{}]\nhint: {hint}\n",
+            path.display()
+        )
+    };
+    // One for each of two programs: neither entry matches both.
+    let entries = by_path("/bin/sh", "first") + &by_path("/bin/bash", "second");
+    let bench = start(dir.path(), &clock, &entries).await;
+    let waiters = [Waiter::start(), Waiter::running("/bin/bash")];
+    let mut callers = waiters.each_ref().map(|waiter| bench.attach(waiter));
+    let mut held: Vec<Vec<_>> = Vec::new();
+    for issued in 1..=3 {
+        let mut round = Vec::new();
+        for (caller, hint) in callers.iter_mut().zip(["first", "second"]) {
+            let before = held.last().cloned().unwrap_or_default();
+            let is_new = |svid: &Arc<X509Svid>| before.iter().all(|before| !Arc::ptr_eq(before, svid));
+            let update = caller.until(|u| u.identities.iter().any(|one| is_new(&one.svid))).await;
+            assert_eq!(
+                (ids(&update), update.identities[0].hint.as_deref()),
+                (vec![format!("spiffe://{DOMAIN}/web")], Some(hint))
+            );
+            round.push(update.identities[0].svid.clone());
+        }
+        assert!(Arc::ptr_eq(&round[0], &round[1]));
+        held.push(round);
+        let slots = bench.node.identities().await.unwrap();
+        assert_eq!((slots.len(), bench.authority.status().issued), (1, issued));
+        let wait = slots[0].next_renewal.unwrap().since(bench.clock.now());
+        wind(&hands, wait + Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

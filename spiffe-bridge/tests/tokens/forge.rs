@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use data_encoding::BASE64URL_NOPAD;
-use serde_json::{Value, json};
-use spiffe_bridge::identity::{Revision, TokenKey, TokenKeys, TrustBundle};
+use serde_json::{Map, Value, json};
+use spiffe_bridge::identity::{Curve, KeyMaterial, Revision, TokenKey, TokenKeys, TrustBundle};
 use spiffe_bridge::jose::jws::{finish, signing_input};
 use spiffe_bridge::jose::jwt_svid::{self, TokenError, Verified};
 use spiffe_bridge::jose::{Algorithm, jwk};
-use spiffe_bridge::keys::{KeyId, KeyManager, MemoryKeys, PublicKey};
+use spiffe_bridge::keys::{KeyId, KeyManager, MemoryKeys};
 
 use super::support::{NOW, domain};
 
@@ -16,23 +18,36 @@ pub(crate) const WEB: &str = "spiffe://example.org/web";
 pub(crate) const AUDIENCE: &str = "reports";
 pub(crate) const LEEWAY: Duration = Duration::from_secs(5);
 
+/// A message → its signature.
+type Sign = dyn Fn(&[u8]) -> Vec<u8>;
+
 /// A key that signs tokens in one way.
 pub(crate) struct Forge {
-    keys: MemoryKeys,
-    id: KeyId,
+    sign: Box<Sign>,
+    material: KeyMaterial,
     pub(crate) algorithm: Algorithm,
-    pub(crate) public: PublicKey,
 }
 
 impl Forge {
     pub(crate) fn new(algorithm: Algorithm) -> Self {
+        let Some((key_type, scheme)) = algorithm.signing() else { return Self::on_p521() };
         let (keys, id): (_, KeyId) = (MemoryKeys::new(), "forge".parse().unwrap());
-        let public = keys.generate(&id, algorithm.signing().unwrap().0).unwrap();
-        Self { keys, id, algorithm, public }
+        let material = jwk::of_public(&keys.generate(&id, key_type).unwrap()).unwrap();
+        let sign = Box::new(move |message: &[u8]| keys.sign(&id, scheme, message).unwrap());
+        Self { sign, material, algorithm }
+    }
+
+    /// Nothing of ours makes such a key: it is another's.
+    fn on_p521() -> Self {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_FIXED_SIGNING).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(66);
+        let material = KeyMaterial::Ec { curve: Curve::P521, x: x.to_vec(), y: y.to_vec() };
+        let sign = move |message: &[u8]| pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec();
+        Self { sign: Box::new(sign), material, algorithm: Algorithm::Es512 }
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.keys.sign(&self.id, self.algorithm.signing().unwrap().1, message).unwrap()
+        (self.sign)(message)
     }
 
     pub(crate) fn token(&self, header: &Value, claims: &Value) -> String {
@@ -47,7 +62,12 @@ impl Forge {
     }
 
     pub(crate) fn key(&self, kid: &str) -> TokenKey {
-        TokenKey { kid: kid.into(), material: jwk::of_public(&self.public).unwrap() }
+        TokenKey { kid: kid.into(), material: self.material.clone() }
+    }
+
+    /// The key as a WIT-SVID names its holder's.
+    pub(crate) fn jwk(&self) -> Map<String, Value> {
+        jwk::with_algorithm(&self.material, self.algorithm)
     }
 
     /// A bundle of our domain in which this key, called `k`, verifies JWT-SVIDs.

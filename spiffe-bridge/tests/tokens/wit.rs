@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use spiffe_bridge::authority::{IssuedToken, TokenContent, TokenRequest};
+use spiffe_bridge::authority::{Config, IssuedToken, TokenContent, TokenRequest};
 use spiffe_bridge::identity::{SpiffeId, TokenKeys, TrustBundle};
+use spiffe_bridge::jose::Algorithm;
 use spiffe_bridge::jose::document::{Use, jwk_set};
 use spiffe_bridge::jose::jwt_svid::TokenError;
 use spiffe_bridge::jose::wit_svid::{self, Unproven};
-use spiffe_bridge::jose::{Algorithm, jwk};
 use spiffe_bridge::keys::{KeyType, workload};
 
 use super::forge::{self, Forge, LEEWAY, WEB, assert_is, part, with};
-use super::support::{Ca, NOW, ca};
+use super::support::{Ca, NOW, ca, ca_at, domain};
 
 async fn issue(ca: &Ca, key_type: KeyType) -> Result<IssuedToken, spiffe_bridge::authority::SignError> {
     let public_key = workload::generate(key_type).unwrap().public;
@@ -35,8 +35,7 @@ fn verify(token: &str, bundle: &TrustBundle) -> Result<Unproven, TokenError> {
 /// A good WIT-SVID's header and claims, for the key of `holder`.
 fn good(holder: &Forge) -> (Value, Value) {
     let header = json!({ "alg": "ES256", "kid": "k", "typ": "wit+jwt" });
-    let key = jwk::with_algorithm(&jwk::of_public(&holder.public).unwrap(), holder.algorithm);
-    let claims = json!({ "sub": WEB, "exp": NOW.unix_seconds() + 60, "cnf": { "jwk": key } });
+    let claims = json!({ "sub": WEB, "exp": NOW.unix_seconds() + 60, "cnf": { "jwk": holder.jwk() } });
     (header, claims)
 }
 
@@ -99,9 +98,27 @@ async fn wi_04_the_typ_is_wit_jwt() {
 }
 
 #[tokio::test]
-async fn wi_05_the_algorithm_is_one_of_the_nine() {
-    let (_ca, token) = ours().await;
-    assert_eq!(part(&token, 0)["alg"], "ES256");
+async fn wi_05_each_of_the_nine_algorithms_is_verified_and_each_that_can_be_chosen_is_issued() {
+    let mut issued_in = 0;
+    for algorithm in Algorithm::ALL {
+        let issuer = Forge::new(algorithm);
+        let (mut header, claims) = good(&issuer);
+        header["alg"] = json!(algorithm.as_str());
+        let _ = verify(&issuer.token(&header, &claims), &bundle(&issuer)).unwrap();
+        if algorithm.signing().is_none() {
+            continue;
+        }
+        // Unlike that of JWT-SVIDs, so that the one is not taken for the other.
+        let jwt_algorithm = if algorithm == Algorithm::Es256 { Algorithm::Es384 } else { Algorithm::Es256 };
+        let config = Config { wit_algorithm: algorithm, jwt_algorithm, ..Config::new(domain()) };
+        let ca = ca_at(NOW, config).await;
+        let issued = issue(&ca, KeyType::EcP256).await.unwrap();
+        let token = issued.token.expose_text();
+        assert_eq!(part(token, 0)["alg"], algorithm.as_str());
+        let _ = verify(token, &ca.bundle).unwrap();
+        issued_in += 1;
+    }
+    assert_eq!(issued_in, 8, "all but ES512");
 }
 
 #[test]
@@ -224,16 +241,18 @@ fn wi_20_unknown_claims_are_ignored() {
 
 #[test]
 fn wi_21_without_a_proof_it_names_nobody() {
-    let (issuer, holder, thief) =
-        (Forge::new(Algorithm::Es256), Forge::new(Algorithm::Es384), Forge::new(Algorithm::Es384));
-    let (header, claims) = good(&holder);
-    let shown = || verify(&issuer.token(&header, &claims), &bundle(&issuer)).unwrap();
-    // `Unproven` has no way to its SPIFFE ID but this.
-    let proven = shown().prove(b"a request", &holder.sign(b"a request")).unwrap();
-    assert_eq!(proven.spiffe_id.to_string(), WEB);
-    assert_is(shown().prove(b"a request", &thief.sign(b"a request")), "proof");
-    assert_is(shown().prove(b"another request", &holder.sign(b"a request")), "proof");
-    assert_is(shown().prove(b"a request", &[]), "proof");
+    for algorithm in Algorithm::ALL {
+        let (issuer, holder, thief) =
+            (Forge::new(Algorithm::Es256), Forge::new(algorithm), Forge::new(algorithm));
+        let (header, claims) = good(&holder);
+        let shown = || verify(&issuer.token(&header, &claims), &bundle(&issuer)).unwrap();
+        // `Unproven` has no way to its SPIFFE ID but this.
+        let proven = shown().prove(b"a request", &holder.sign(b"a request")).unwrap();
+        assert_eq!(proven.spiffe_id.to_string(), WEB);
+        assert_is(shown().prove(b"a request", &thief.sign(b"a request")), "proof");
+        assert_is(shown().prove(b"another request", &holder.sign(b"a request")), "proof");
+        assert_is(shown().prove(b"a request", &[]), "proof");
+    }
 }
 
 #[tokio::test]
