@@ -1,8 +1,9 @@
 //! What an honest client waits for beside each kind of attack, against what it waits for beside a process that merely
 //! burns as much CPU.
 //!
-//! `cargo bench -p integration --bench hostile`; `… -- requests resets silent crowd refusals` names the attacks that are
-//! to run. `COUNTERSIGN_BIN` names another binary.
+//! `cargo bench -p integration --bench hostile`; `… -- requests resets silent crowd refusals callers caller-resets` names
+//! the attacks that are to run. `… -- names`: whether a name of somebody else's is answered as soon as one that nobody has.
+//! `COUNTERSIGN_BIN` names another binary.
 //!
 //! ```text
 //! round: attack (processes of its own) ─► CPU of server and attackers a second = share ─► honest client's times
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use attacks::{Attack, Attackers, Burners};
 use common::cpu;
 use common::fleet;
-use common::sds::Connection;
+use common::sds::{Ask, Connection};
 use common::server::Server;
 use common::stats::{median, percentile, us};
 use common::table::{Goal, Table};
@@ -34,6 +35,7 @@ use common::table::{Goal, Table};
 const ROUNDS: usize = 5;
 const CONNECTS: usize = 200;
 const PUSHES: usize = 20;
+const NAMES: usize = 20_000;
 
 fn main() {
     if attacks::run_if_asked() || !common::asked_for() {
@@ -47,6 +49,9 @@ fn main() {
             if common::wanted(attack.name()) {
                 beside(&mut table, attack).await;
             }
+        }
+        if common::wanted("names") {
+            names(&mut table).await;
         }
     });
 }
@@ -77,6 +82,33 @@ impl Times {
             stream.next().await;
             self.push.push(us(start.elapsed()));
         }
+    }
+}
+
+/// How long names take that are not the caller's: one that another has, and one that there is not, in turns.
+async fn names(table: &mut Table) {
+    let server = Server::start();
+    let uid = rustix::process::getuid().as_raw();
+    server.entry("bench", uid, &[]);
+    server.entry("bench-of-others", uid + 1, &[]);
+    fleet::sample(&server.socket(), "default").await;
+    let connection = Connection::open(&server.socket()).await;
+    let names = ["spiffe://bench.test/bench-of-others", "spiffe://bench.test/bench-of-nobodys"];
+    let asks = names.map(|name| Ask::Delta(vec![name.to_owned()]));
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..NAMES {
+        for turn in [round % 2, (round + 1) % 2] {
+            let start = Instant::now();
+            connection.ask(&asks[turn]).await.next().await;
+            times[turn].push(us(start.elapsed()));
+        }
+    }
+    for (part, goal) in [(0.5, Goal::AtMost(1.05)), (0.99, Goal::None)] {
+        let [others, nobodys] = times.each_ref().map(|times| percentile(times, part));
+        let line = format!("names, another's : nobody's, p{}", part * 100.0);
+        let micros = |value: f64| format!("{value:.1} µs");
+        let ratio = (others / nobodys).max(nobodys / others);
+        table.line(&line, &micros(others), &micros(nobodys), ratio, goal);
     }
 }
 

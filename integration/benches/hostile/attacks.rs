@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::common::cpu;
-use super::common::sds::Connection;
+use super::common::sds::{Ask, Connection};
 
 const TASK: &str = "BENCH_HOSTILE";
 /// Questions for each answer: several share one.
@@ -34,11 +34,22 @@ pub(crate) enum Attack {
     Crowd,
     /// Everything refused and asked for again.
     Refusals,
+    /// The crowd, by the Workload API.
+    Callers,
+    /// The resets, of calls of the Workload API.
+    CallerResets,
 }
 
 impl Attack {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Requests, Self::Resets, Self::Silent, Self::Crowd, Self::Refusals];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Requests,
+        Self::Resets,
+        Self::Silent,
+        Self::Crowd,
+        Self::Refusals,
+        Self::Callers,
+        Self::CallerResets,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -47,6 +58,8 @@ impl Attack {
             Self::Silent => "silent",
             Self::Crowd => "crowd",
             Self::Refusals => "refusals",
+            Self::Callers => "callers",
+            Self::CallerResets => "caller-resets",
         }
     }
 }
@@ -132,25 +145,28 @@ fn burn(share: f64) -> ! {
 async fn run(attack: Attack, socket: PathBuf) {
     match attack {
         Attack::Silent => silent(&socket).await,
-        Attack::Crowd => {
+        Attack::Crowd | Attack::Callers => {
             println!("on");
+            let by_workload_api = attack == Attack::Callers;
+            let ask = if by_workload_api { Ask::Workload("FetchX509SVID") } else { "default".into() };
             let mut clients = tokio::task::JoinSet::new();
             for _ in 0..64 {
-                let socket = socket.clone();
+                let (socket, ask) = (socket.clone(), ask.clone());
                 clients.spawn(async move {
                     loop {
-                        Connection::open(&socket).await.subscribe("default").await.read().await;
+                        Connection::open(&socket).await.ask(&ask).await.read().await;
                     }
                 });
             }
             clients.join_all().await;
         }
-        Attack::Requests | Attack::Resets | Attack::Refusals => {
+        Attack::Requests | Attack::Resets | Attack::Refusals | Attack::CallerResets => {
             println!("on");
             loop {
                 // Ends when the server closes the connection.
                 let _ = match attack {
-                    Attack::Resets => resets(&socket).await,
+                    Attack::Resets => resets(&socket, DELTA).await,
+                    Attack::CallerResets => resets(&socket, FETCH).await,
                     _ => ask_again(&socket, attack == Attack::Refusals).await,
                 };
             }
@@ -175,19 +191,22 @@ async fn greeted(socket: &Path, window: [u8; 4]) -> std::io::Result<UnixStream> 
 }
 
 fn head(path: &str, stream: u32) -> Vec<u8> {
-    raw::frame(raw::HEADERS, raw::END_HEADERS, stream, &raw::block(&raw::grpc(path)))
+    let mut fields = raw::grpc(path);
+    fields.push(("workload.spiffe.io", "true".into())); // SDS does not look at it
+    raw::frame(raw::HEADERS, raw::END_HEADERS, stream, &raw::block(&fields))
 }
 
+const FETCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 const DELTA: &str = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets";
 
-async fn resets(socket: &Path) -> std::io::Result<()> {
+async fn resets(socket: &Path, path: &str) -> std::io::Result<()> {
     let mut stream = greeted(socket, [0, 0, 255, 255]).await?;
     let cancel = 8_u32.to_be_bytes();
     let mut number = 1;
     loop {
         let mut many = Vec::new();
         for _ in 0..100 {
-            many.extend([head(DELTA, number), raw::frame(raw::RST_STREAM, 0, number, &cancel)].concat());
+            many.extend([head(path, number), raw::frame(raw::RST_STREAM, 0, number, &cancel)].concat());
             number += 2;
         }
         stream.write_all(&many).await?;
