@@ -10,12 +10,11 @@ use spiffe_bridge::jose::document;
 
 fuzz_target!(|text: &str| {
     let Ok(read) = parse(text) else { return };
-    assert!((1..=MAX_ROOTS).contains(&read.roots.len()));
+    assert!(read.roots.len() <= MAX_ROOTS);
     assert!(read.tokens.jwt.len() <= MAX_TOKEN_KEYS && read.tokens.wit.len() <= MAX_TOKEN_KEYS);
     let domain = "example.org".try_into().expect("a domain");
     let bundle = TrustBundle::new(domain, read.roots, Revision(1)).with_tokens(read.tokens);
     let written = document::bundle(&bundle, 1, Duration::from_secs(1));
-    // A root whose key is of a type that is not made here is not published: then there may be none left.
-    let Ok(again) = parse(&written) else { return };
+    let again = parse(&written).expect("what we write is read");
     assert_eq!(again.tokens, bundle.tokens);
 });
