@@ -52,3 +52,15 @@ fn a_lost_store_does_not_become_a_new_root() {
         assert!(!data.join("store.redb").exists(), "{verb:?} made an empty one");
     }
 }
+
+#[test]
+fn what_is_no_key_does_not_make_a_first_start_a_loss() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    for path in [data.clone(), data.join("keys"), data.join("keys/lost+found")] {
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    let (code, said) = run(&["init"], "example.org", &data);
+    assert_eq!(code, Some(0), "{said}");
+}

@@ -60,10 +60,10 @@ impl Log {
     /// # Errors
     /// [`AuditError`] if the store cannot be read.
     pub fn open(store: Store, clock: Clock) -> Result<Self, AuditError> {
-        let last = store.last(PREFIX)?.map(|(key, _)| sequence_of(&key)).transpose()?;
-        let pruned = store.get(PRUNED)?.and_then(|v| <[u8; 8]>::try_from(v.value.as_slice()).ok());
-        let next = last.map_or(0, |n| n + 1).max(pruned.map_or(0, |n| u64::from_be_bytes(n) + 1));
-        Ok(Self { store, clock, next: Arc::new(Mutex::new(next)) })
+        let log = Self { store, clock, next: Arc::default() };
+        let pruned = log.store.get(PRUNED)?.and_then(|v| <[u8; 8]>::try_from(v.value.as_slice()).ok());
+        let next = log.last()?.map_or(0, |n| n + 1).max(pruned.map_or(0, |n| u64::from_be_bytes(n) + 1));
+        Ok(Self { next: Arc::new(Mutex::new(next)), ..log })
     }
 
     /// Appends `events`, all or none, and returns once they are durable.
@@ -132,10 +132,12 @@ impl Log {
         Ok(records)
     }
 
-    /// The number that the next record will have.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The number of the last record that is durable, if there is any.
+    ///
+    /// # Errors
+    /// As those of [`Log::read`].
+    pub fn last(&self) -> Result<Option<u64>, AuditError> {
+        self.store.last(PREFIX)?.map(|(key, _)| sequence_of(&key)).transpose()
     }
 
     /// Removes records older than `keep`, in one bounded step, and returns how many rows of them. Call it again while

@@ -21,7 +21,7 @@ mod public;
 mod suite;
 pub mod workload;
 
-pub use disk::DiskKeys;
+pub use disk::{DiskKeys, are_there_any};
 pub use key_type::{KeyType, SignatureScheme, UnknownKeyType};
 pub use memory::MemoryKeys;
 pub use public::{PublicKey, PublicKeyError};

@@ -137,3 +137,19 @@ fn what_is_wrong_with_a_bundle_document_is_told_in_one_line_at_its_place() {
     let faults = parse(nested, &"partners.yaml".into(), &domain()).unwrap_err();
     assert_eq!((faults.len(), faults[0].line, faults[0].column), (1, 3, 9));
 }
+
+#[tokio::test]
+async fn a_domain_without_roots_before_one_with_them_changes_nothing_at_a_restart() {
+    let mut bench = Bench::new();
+    let empty = declared(r#"{"keys":[]}"#).replace("other.test", "empty.test");
+    let (text, _) = document(&[Hostile::new().root(), Hostile::new().root()]);
+    write(bench.dir.path(), "partners.yaml", &format!("{empty}---\n{}", declared(&text)));
+    bench.start().await.handle.rescan().await.unwrap();
+    let before = bench.store.revision();
+    let restarted = bench.start().await;
+    assert_eq!(restarted.handle.rescan().await.unwrap().problems, []);
+    assert_eq!(bench.store.revision(), before, "it was written once");
+    let index = restarted.index.borrow();
+    let known: Vec<_> = index.federated().iter().map(|b| (b.trust_domain.as_str(), b.roots.len())).collect();
+    assert_eq!(known, [("empty.test", 0), ("other.test", 2)]);
+}

@@ -164,8 +164,12 @@ pub struct Trail {
 pub struct Records {
     /// Objects with `sequence`, `time`, `kind`, `subject` and `detail`, the oldest first.
     pub records: Vec<Value>,
+    /// From where on was looked.
+    pub first: u64,
     /// From where to go on.
     pub next: u64,
+    /// The number behind the last record that there is.
+    pub end: u64,
 }
 
 /// What a process is to the server: which selectors it has, and what they lead to.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use spiffe_bridge::authority::{self, InitError};
 use spiffe_bridge::clock::Clock;
-use spiffe_bridge::keys::{DiskKeys, KeyManager};
+use spiffe_bridge::keys::{self, DiskKeys, KeyManager};
 use spiffe_bridge::store::{self, Store, Writer};
 
 use crate::config::Settings;
@@ -92,7 +92,9 @@ impl Data {
             return Err(DataError::NotADirectory { path: path.into() }.into());
         }
         if !is_used(path) {
-            if holds_keys(path) {
+            // The store is made before any key.
+            let holds_keys = keys::are_there_any(&path.join(KEYS));
+            if holds_keys.map_err(|source| DataError::Io { path: path.join(KEYS), source })? {
                 return Err(DataError::StoreLost { path: path.into() }.into());
             }
             if !init {
@@ -157,11 +159,6 @@ pub async fn initialise(settings: &Settings) -> anyhow::Result<()> {
 /// A directory without a store was never used; what else is in it is not ours to judge.
 fn is_used(path: &Path) -> bool {
     path.join(STORE).exists()
-}
-
-/// The store is made before any key.
-fn holds_keys(path: &Path) -> bool {
-    fs::read_dir(path.join(KEYS)).is_ok_and(|mut files| files.next().is_some())
 }
 
 fn make(path: &Path) -> Result<(), DataError> {

@@ -78,7 +78,7 @@ fn compare<'e>(
     pid: u32,
 ) -> Explained {
     let selectors = shown.selectors;
-    let has: BTreeSet<_> = selectors.iter().map(key).collect();
+    let has: BTreeSet<_> = selectors.iter().filter(is_single).map(key).collect();
     let (mut matches, mut near, mut far, mut in_force) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for entry in entries {
         in_force += 1;
@@ -169,6 +169,7 @@ fn why_not(selector: &Selector, shown: &Shown<'_>, unknown: &Unknown) -> WhyNot 
         (false, None) => format!("it has {}", instead.join(", ")),
         (false, Some(why)) => format!("it has {}; {why}", instead.join(", ")),
         (true, Some(why)) => why.to_owned(),
+        (true, None) if !is_single(&selector) => "it is not among its groups".to_owned(),
         (true, None) => format!("it has no other {}", key(selector)),
     };
     WhyNot { selector: selector.to_string(), reason }

@@ -1,7 +1,5 @@
 //! The audit log, read for an operator.
 
-use std::collections::VecDeque;
-
 use serde_json::{Value, json};
 use spiffe_bridge::audit::{AuditError, Log, Record};
 use spiffe_bridge::clock::Timestamp;
@@ -24,30 +22,41 @@ pub(super) async fn read(log: Log, trail: Trail) -> Result<Records, String> {
 }
 
 fn look(log: &Log, trail: &Trail) -> Result<Records, AuditError> {
-    let (limit, end) = (trail.limit.clamp(1, MOST), log.end());
-    let mut at = match (trail.from, &trail.kind) {
-        (Some(from), _) => from,
-        (None, None) => end.saturating_sub(limit as u64),
-        (None, Some(_)) => end.saturating_sub(LOOKED_AT),
-    };
-    let (stop, mut found) = (end.min(at.saturating_add(LOOKED_AT)), VecDeque::new());
-    while at < stop {
-        let page = log.read(at, PAGE)?;
-        let Some(last) = page.last() else { break };
-        let behind = last.sequence + 1;
-        for record in page.into_iter().filter(|record| is_of(record, trail.kind.as_deref())) {
-            if found.len() == limit {
-                if trail.from.is_some() {
-                    return Ok(Records { records: found.into(), next: at });
-                }
-                found.pop_front();
-            }
-            at = record.sequence + 1;
-            found.push_back(told(record));
-        }
-        at = behind;
+    let end = log.last()?.map_or(0, |last| last + 1);
+    let limit = trail.limit.clamp(1, MOST);
+    if let Some(from) = trail.from {
+        return forwards(log, from, end, trail, limit);
     }
-    Ok(Records { records: found.into(), next: at })
+    // The last ones: numbers that were never written leave gaps, and of a kind there may be few.
+    let mut span = limit as u64;
+    loop {
+        let first = end.saturating_sub(span);
+        let mut found = forwards(log, first, end, trail, usize::MAX)?;
+        if found.records.len() >= limit || first == 0 || span >= LOOKED_AT {
+            found.records.drain(..found.records.len().saturating_sub(limit));
+            return Ok(found);
+        }
+        span = span.saturating_mul(8).min(LOOKED_AT);
+    }
+}
+
+/// The first `limit` from `first` on.
+fn forwards(log: &Log, first: u64, end: u64, trail: &Trail, limit: usize) -> Result<Records, AuditError> {
+    let (mut found, mut next, mut looked_at) = (Vec::new(), first, 0);
+    while next < end && looked_at < LOOKED_AT {
+        let page = log.read(next, PAGE)?;
+        if page.is_empty() {
+            next = end;
+        }
+        for record in page {
+            if found.len() == limit {
+                return Ok(Records { records: found, first, next, end });
+            }
+            (next, looked_at) = (record.sequence + 1, looked_at + 1);
+            found.extend(is_of(&record, trail.kind.as_deref()).then(|| told(record)));
+        }
+    }
+    Ok(Records { records: found, first, next, end })
 }
 
 fn is_of(record: &Record, kind: Option<&str>) -> bool {
@@ -67,32 +76,48 @@ fn told(record: Record) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use spiffe_bridge::audit::Event;
-    use spiffe_bridge::clock::Clock;
+    use spiffe_bridge::clock::{Clock, Hands};
     use spiffe_bridge::store;
 
     use super::*;
 
-    async fn log() -> Log {
+    async fn log() -> (Log, Hands) {
         let (store, writer) = store::in_memory().unwrap();
         std::thread::spawn(move || writer.run());
-        let log = Log::open(store, Clock::system()).unwrap();
+        let (clock, hands) = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
+        let log = Log::open(store, clock).unwrap();
         for number in 0..30 {
             let kind = if number % 10 == 0 { "rare.event" } else { "usual" };
             log.append(vec![Event::new(kind, format!("{number}"), json!({}))]).await.unwrap();
         }
-        log
+        (log, hands)
     }
 
     async fn asked(log: &Log, from: Option<u64>, kind: Option<&str>, limit: usize) -> (Vec<u64>, u64) {
         let trail = Trail { from, kind: kind.map(str::to_owned), limit };
-        let Records { records, next } = read(log.clone(), trail).await.unwrap();
+        let Records { records, next, .. } = read(log.clone(), trail).await.unwrap();
         (records.iter().map(|record| record["sequence"].as_u64().unwrap()).collect(), next)
     }
 
     #[tokio::test]
+    async fn what_is_missing_among_the_numbers_takes_no_place() {
+        let (log, hands) = log().await;
+        hands.advance(Duration::from_secs(1));
+        assert_eq!(log.prune(Duration::ZERO).await.unwrap(), 30);
+        assert!(asked(&log, None, None, 3).await.0.is_empty());
+        for number in 0..5 {
+            log.append(vec![Event::new("usual", format!("{number}"), json!({}))]).await.unwrap();
+        }
+        assert_eq!(asked(&log, None, None, 9).await, (vec![30, 31, 32, 33, 34], 35));
+        assert_eq!(asked(&log, Some(0), Some("usual"), 2).await, (vec![30, 31], 32));
+    }
+
+    #[tokio::test]
     async fn the_last_ones_come_or_those_from_a_number_on_and_all_of_a_kind() {
-        let log = log().await;
+        let (log, _) = log().await;
         assert_eq!(asked(&log, None, None, 3).await, (vec![27, 28, 29], 30));
         assert_eq!(asked(&log, Some(5), None, 3).await, (vec![5, 6, 7], 8));
         assert_eq!(asked(&log, Some(8), None, 3).await, (vec![8, 9, 10], 11));

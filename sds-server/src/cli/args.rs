@@ -253,6 +253,6 @@ fn held(text: &str) -> Result<String, &'static str> {
     const ADVICE: &str = "write NAME or NAME@VERSION, with a revision such as 7, or all of <revision>-<hash>";
     let Some((name, version)) = text.rsplit_once('@') else { return Ok(text.to_owned()) };
     let is_version = version.parse::<u64>().is_ok() || version.parse::<Version>().is_ok();
-    let is_audience = name.starts_with("jwt:") && !version.starts_with(|c: char| c.is_ascii_digit());
+    let is_audience = name.starts_with("jwt:") && !is_version;
     if is_audience || is_version && !name.is_empty() { Ok(text.to_owned()) } else { Err(ADVICE) }
 }

@@ -1,6 +1,7 @@
 //! `streams --not-holding`: who does not hold a version yet, and why; `streams forget`: who is let go.
 
 use serde_json::{Value, json};
+use spiffe_bridge::identity::Version;
 use spiffe_bridge::roster::HolderKey;
 
 use super::args::Format;
@@ -46,9 +47,10 @@ pub(super) fn forget(client: &Client, holder: &HolderKey, format: Format, out: &
     Ok(Outcome::Well)
 }
 
-/// `NAME@VERSION`; what stands behind the last `@` is a version if it begins with a digit.
+/// `NAME@VERSION`; what stands behind the last `@` is a version if it can be read as one.
 fn split(named: &str) -> (&str, Option<&str>) {
-    let is_version = |(_, version): &(&str, &str)| version.starts_with(|c: char| c.is_ascii_digit());
+    let is_version =
+        |(_, text): &(&str, &str)| text.parse::<u64>().is_ok() || text.parse::<Version>().is_ok();
     named.rsplit_once('@').filter(is_version).map_or((named, None), |(name, version)| (name, Some(version)))
 }
 
@@ -102,7 +104,9 @@ mod tests {
     fn a_version_stands_behind_the_last_at() {
         assert_eq!(split("ROOTCA"), ("ROOTCA", None));
         assert_eq!(split("ROOTCA@7"), ("ROOTCA", Some("7")));
-        assert_eq!(split("ROOTCA@7-00ff"), ("ROOTCA", Some("7-00ff")));
+        let whole = format!("7-{}", "0f".repeat(16));
+        assert_eq!(split(&format!("ROOTCA@{whole}")), ("ROOTCA", Some(&*whole)));
+        assert_eq!(split("jwt:ops@3com.example"), ("jwt:ops@3com.example", None));
         assert_eq!(split("jwt:who@example.org"), ("jwt:who@example.org", None));
     }
 }

@@ -118,9 +118,14 @@ pub(super) fn audit(
 ) -> Ended {
     let found: Records = client.post("/v1/audit", trail).map_err(anyhow::Error::from)?;
     match format {
-        Format::Table if found.records.is_empty() => err.line("there is no such record")?,
+        Format::Table if found.records.is_empty() => {
+            err.line(&format!("there is no such record from {} to {}", found.first, found.next))?;
+        }
         Format::Table => out.list(&found.records, &RECORD_COLUMNS, format)?,
         Format::Json | Format::Yaml => out.structured(&found, format)?,
+    }
+    if found.next < found.end {
+        err.line(&format!("there are more: go on with --from {}", found.next))?;
     }
     Ok(Outcome::Well)
 }
@@ -130,6 +135,11 @@ pub(super) fn bundle(client: &Client, format: BundleFormat, out: &mut Printer) -
     match format {
         BundleFormat::Pem => out.line(&bundle.pem)?,
         BundleFormat::Json => out.structured(&bundle, Format::Json)?,
+        BundleFormat::Spiffe if bundle.spiffe.is_null() => {
+            return Err(
+                anyhow::anyhow!("the server is older than this command, and has no bundle document").into()
+            );
+        }
         BundleFormat::Spiffe => out.structured(&bundle.spiffe, Format::Json)?,
     }
     Ok(Outcome::Well)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use spiffe_bridge::clock::Timestamp;
 use spiffe_bridge::identity::{ContentHash, Version};
-use spiffe_bridge::roster::{Means, NameRow, Standing};
+use spiffe_bridge::roster::{Means, NameRow, Refusal, Standing};
 
 use super::joined::{By, Hearing, Joined};
 use super::judge::Verdict;
@@ -135,7 +135,7 @@ impl Ledger {
         self.held_back(look, &mut courses);
         for (name, version, at) in &look.fetched {
             if look.told.iter().all(|told| told.name != *name) {
-                self.put(name.clone(), fetched(*version, *at), &mut settled);
+                self.put(name.clone(), fetched(*version, *at, look.special.get(name)), &mut settled);
             }
         }
         self.remedy(&courses, &mut settled);
@@ -184,10 +184,7 @@ impl Ledger {
             (Word::Taken, _) if by_claim => (Standing::Acknowledged, Means::Claim),
             (Word::Taken, _) => (Standing::Acknowledged, Means::Answer),
         };
-        let worn = special.and_then(|special| special.worn).filter(|(hash, _)| *hash == sent.hash);
-        let version = worn.map_or(sent, |(_, content)| content);
-        let dress = special.and_then(|special| special.dress).filter(|(content, _)| *content == version.hash);
-        let dress = dress.map_or(0, |(_, times)| times);
+        let (version, dress) = content_of(sent, special);
         let at = of_name.iter().filter_map(|told| told.answer.as_ref().map(|(_, at)| *at)).max();
         let row = NameRow {
             version,
@@ -196,7 +193,7 @@ impl Ledger {
             means,
             sent_at,
             at: at.unwrap_or(sent_at),
-            refusals: special.map(|special| special.refused.clone()).unwrap_or_default(),
+            refusals: refusals_of(special),
         };
         let course = Course {
             name,
@@ -210,7 +207,7 @@ impl Ledger {
         (row, course)
     }
 
-    /// What is refused for good and asked for by a stream that was sent nothing else.
+    /// What is refused for good and would be sent to whoever asks for it now.
     fn held_back<'a>(&self, look: &'a Look, courses: &mut Vec<(Course<'a>, Version)>) {
         for (name, special) in &look.special {
             let Some(content) = special.held_back else { continue };
@@ -282,9 +279,22 @@ impl Ledger {
     }
 }
 
-fn fetched(version: Version, at: Timestamp) -> NameRow {
+fn fetched(sent: Version, at: Timestamp, special: Option<&Special>) -> NameRow {
     let (standing, means) = (Standing::Sent, Means::Fetch);
-    NameRow { version, dress: 0, standing, means, sent_at: at, at, refusals: Vec::new() }
+    let (version, dress) = content_of(sent, special);
+    NameRow { version, dress, standing, means, sent_at: at, at, refusals: refusals_of(special) }
+}
+
+/// The content that went out as `sent`, and how often it was put into other bytes.
+fn content_of(sent: Version, special: Option<&Special>) -> (Version, u32) {
+    let worn = special.and_then(|special| special.worn).filter(|(hash, _)| *hash == sent.hash);
+    let version = worn.map_or(sent, |(_, content)| content);
+    let dress = special.and_then(|special| special.dress).filter(|(content, _)| *content == version.hash);
+    (version, dress.map_or(0, |(_, times)| times))
+}
+
+fn refusals_of(special: Option<&Special>) -> Vec<Refusal> {
+    special.map(|special| special.refused.clone()).unwrap_or_default()
 }
 
 #[cfg(test)]

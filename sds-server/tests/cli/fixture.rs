@@ -110,7 +110,7 @@ pub(super) async fn serve() -> Fixture {
         audit: Arc::new(|trail: Trail| {
             let record =
                 json!({"sequence": trail.from, "kind": trail.kind, "subject": "who", "detail": {"a": 1}});
-            Box::pin(async move { Ok(Records { records: vec![record], next: 8 }) })
+            Box::pin(async move { Ok(Records { records: vec![record], first: 7, next: 8, end: 9 }) })
         }),
         rescan: Arc::new(|Rescan { prune }| {
             let (removed, held_back) = if prune { (5, 0) } else { (0, 5) };

@@ -112,6 +112,23 @@ impl KeyManager for DiskKeys {
     }
 }
 
+/// Whether a key lies in `directory`. Other files there are none of ours.
+///
+/// # Errors
+/// The directory is there and cannot be listed.
+pub fn are_there_any(directory: &Path) -> io::Result<bool> {
+    let files = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        files => files?,
+    };
+    for file in files {
+        if file?.file_name().as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn read_key(path: &Path) -> Result<Held, KeyError> {
     // A link could lead to a file whose directory others can write to.
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();

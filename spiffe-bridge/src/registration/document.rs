@@ -209,9 +209,11 @@ fn check(raw: Raw, own: &TrustDomain, faults: &mut Faults) -> Option<(Content, L
             let crls = raw
                 .crls
                 .as_ref()
-                .filter(|_| !roots.is_empty()) // with no root nobody is left whom they could shut out
                 .map_or(Some(Vec::new()), |text| faults.take(text, |text| rules::crls(text, &roots)));
-            let (trust_domain, crls, source) = (trust_domain?, crls?, faults.file.clone());
+            let (trust_domain, mut crls, source) = (trust_domain?, crls?, faults.file.clone());
+            if roots.is_empty() {
+                crls.clear(); // nobody is left whom they could shut out
+            }
             let bundle = FederatedBundle { trust_domain, roots, crls, tokens, sequence, source };
             Some((Content::TrustDomain(Arc::new(bundle)), name.referenced))
         }

@@ -33,6 +33,12 @@ pub(super) struct Form {
 }
 
 impl Form {
+    /// In the order in which it comes back from the store: else it would seem to have changed.
+    pub(super) fn arranged(mut self) -> Self {
+        self.federated.sort_by_key(|bundle| bundle.roots.is_empty());
+        self
+    }
+
     /// What it grants, counted by the brake: a SPIFFE ID an entry, a trust domain's own a bundle.
     pub(super) fn grants(&self) -> impl Iterator<Item = SpiffeId> {
         let entries = self.entries.iter().map(|entry| entry.spiffe_id.clone());

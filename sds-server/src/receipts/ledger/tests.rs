@@ -129,8 +129,11 @@ fn roots_that_were_refused_beside_a_certificate_come_again_when_it_is_replaced()
 
 #[test]
 fn what_is_held_back_for_a_refusal_of_an_earlier_run_comes_again_too() {
-    let refused =
-        NameRow { standing: Standing::Refused, refusals: vec![refusal()], ..fetched(version(1), at(1)) };
+    let refused = NameRow {
+        standing: Standing::Refused,
+        refusals: vec![refusal()],
+        ..fetched(version(1), at(1), None)
+    };
     let mut ledger = Ledger::new(By::Process(Life::Unknown), vec![("default".into(), refused)]);
     let mut streams = look(vec![told("default", 2, ACK)]);
     streams.special.insert("ROOTCA".into(), Special { held_back: Some(version(7)), ..Special::default() });
@@ -139,6 +142,18 @@ fn what_is_held_back_for_a_refusal_of_an_earlier_run_comes_again_too() {
 
 fn refusal() -> spiffe_bridge::roster::Refusal {
     spiffe_bridge::roster::Refusal { hash: version(1).hash, kind: "ocsp".into(), at: at(1) }
+}
+
+#[test]
+fn a_fetch_forgets_neither_what_was_refused_nor_what_it_is_worn_by() {
+    let mut ledger = Ledger::new(By::Process(Life::Whole), Vec::new());
+    let mut fetches = look(Vec::new());
+    fetches.fetched = vec![("ROOTCA".into(), version(102), at(2))];
+    let (worn, dress) = (Some((version(102).hash, version(2))), Some((version(2).hash, 1)));
+    let special = Special { worn, dress, refused: vec![refusal()], ..Special::default() };
+    fetches.special.insert("ROOTCA".into(), special);
+    let (_, row) = &ledger.settle(&fetches, None, at(3)).changed[0];
+    assert_eq!((row.version, row.dress, &row.refusals), (version(2), 1, &vec![refusal()]));
 }
 
 #[test]

@@ -162,8 +162,8 @@ impl Directory {
             let advice = "check the directory; if it is meant: countersign entries reload --prune";
             tracing::error!(reason = ?held.reason, withdrawn = held.withdrawn, advice, "a removal of entries is held back");
         }
-        if let Some(path) = status.open_to_all.as_ref().filter(|_| self.status.borrow().open_to_all.is_none())
-        {
+        let before = self.status.borrow().open_to_all.clone();
+        if let Some(path) = status.open_to_all.as_ref().filter(|path| before.as_ref() != Some(*path)) {
             let advice = "let only those write who may give identities: chmod o-w";
             tracing::warn!(%path, advice, "anybody may write entries");
         }

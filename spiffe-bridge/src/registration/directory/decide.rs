@@ -134,7 +134,7 @@ fn fresh(documents: &[Document], file: &Arc<str>, owners: &Owners) -> Result<For
             Content::Profile(profile) => form.profiles.push(profile.clone()),
         }
     }
-    Ok(form)
+    Ok(form.arranged())
 }
 
 /// What a change does to the number of entries and bundles.
@@ -196,6 +196,7 @@ pub(super) fn keep(accepted: &Files, mut next: Files, withdrawn: &[SpiffeId]) ->
             let form = next.entry(file.clone()).or_default();
             form.entries.extend(kept.entries);
             form.federated.extend(kept.federated);
+            *form = std::mem::take(form).arranged();
         }
     }
     next
