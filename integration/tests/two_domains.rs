@@ -63,7 +63,8 @@ async fn a_service_of_another_trust_domain_is_called_by_its_id() {
     let [out, to, at, none] = [calls, inbound, app, unused].map(|address| address.to_string());
     let flags = ["--trust-domain", "partner.test", "--peers-from-entries", "--inbound", &to, "--app", &at];
     let flags = [&flags[..], &["--upstream-domain", "--outbound", &none]].concat();
-    let _api = envoy(&scratch, (&theirs, &api_seat), "api", &flags).await;
+    let api = async |name: &str| envoy(&scratch, (&theirs, &api_seat), name, &flags).await;
+    let first = api("api").await;
     let web = async |id: &str, name: &str, out: &str| {
         let inbound = ports::free().unwrap().to_string();
         let flags = ["--trust-domain", "example.org", "--upstream-id", id, "--upstream", &to];
@@ -83,4 +84,21 @@ async fn a_service_of_another_trust_domain_is_called_by_its_id() {
     let _wrong = web("spiffe://partner.test/other", "wrong", &wrong.to_string()).await;
     assert!(seen(wrong).await.is_none());
     assert!(seen(calls).await.is_some());
+
+    // When their bundle is emptied no new connection trusts them: those that are open stay, and end with their Envoy.
+    let empty = "kind: TrustDomain\ntrust_domain: partner.test\nbundle: '{\"keys\":[]}'\n";
+    ours.write_documents("other", empty).unwrap();
+    poll::holds("it is read", SOON, async || {
+        String::from_utf8_lossy(&ours.cli(&["status"]).unwrap().stdout).contains("no X.509 root")
+    })
+    .await
+    .unwrap();
+    drop(first);
+    let _second = api("again").await;
+    for _ in 0..10 {
+        assert!(seen(calls).await.is_none());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    trusts(&ours, &theirs, "partner.test");
+    poll::holds("they are trusted again", SOON, async || seen(calls).await.is_some()).await.unwrap();
 }

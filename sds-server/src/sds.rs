@@ -30,6 +30,7 @@ mod look;
 mod metrics;
 pub mod nack;
 pub mod names;
+mod nobody;
 pub(crate) mod partial;
 pub(crate) mod pem;
 pub mod proxy;

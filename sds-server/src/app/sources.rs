@@ -185,8 +185,7 @@ impl Parts {
             if bundle.roots.is_empty() {
                 find(
                     format!("the bundle of {} has no X.509 root: nobody of it gets in", bundle.trust_domain),
-                    "Envoys that ask for its own name (spiffe://…) keep its last roots until they are restarted; if its \
-                     operator did not mean that, ask for the bundle anew",
+                    "if its operator did not mean that, ask for the bundle anew",
                 );
             }
             let Some(end) = crl::first_end(bundle).filter(|end| *end < now + CRL_ENDS_SOON) else { continue };

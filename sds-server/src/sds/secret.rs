@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::check::roots::are_too_many_to_list;
 use super::check::{Against, CheckError, Checked, judge};
 use super::names::Name;
-use super::{pem, trust};
+use super::{nobody, pem, trust};
 
 /// The one type that this service serves. XD-02.
 pub const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
@@ -127,8 +127,10 @@ pub fn look_up(update: &WorkloadUpdate, name: &str, now: Timestamp) -> Lookup {
         Some(Name::Bundle { trust_domain }) => {
             let own = update.bundle.iter();
             let all = own.chain(update.reach.all.iter().flat_map(|all| &all.bundles));
-            let of = |b: &&Arc<TrustBundle>| b.trust_domain.as_str() == trust_domain && !b.roots.is_empty();
-            all.into_iter().find(of).map(bundle)
+            let found = all.into_iter().find(|b| b.trust_domain.as_str() == trust_domain);
+            let is_own = found.map(Arc::as_ptr) == update.bundle.as_ref().map(Arc::as_ptr);
+            // Our own without roots would shut the mesh: a fault, and withheld.
+            found.map(|b| if b.roots.is_empty() && !is_own { of_nobody(b, name, against) } else { bundle(b) })
         }
         Some(Name::All) => update.reach.all.as_ref().map(trust),
         Some(Name::Peers { of: None }) => {
@@ -214,6 +216,16 @@ fn of_bundle(bundle: &TrustBundle, name: &str, against: Against<'_>) -> Made {
         Type::ValidationContext(CertificateValidationContext {
             trusted_ca: Some(inline(trust::roots(bundle))),
             suppress_client_ca_list: are_too_many_to_list(bundle.roots.iter()),
+            ..CertificateValidationContext::default()
+        })
+    })
+}
+
+/// The same of a trust domain that trusts nobody any more.
+fn of_nobody(bundle: &TrustBundle, name: &str, against: Against<'_>) -> Made {
+    Derived::of(&bundle.memo, name, against, bundle.version.revision, || {
+        Type::ValidationContext(CertificateValidationContext {
+            trusted_ca: Some(inline(pem::write(std::iter::once(nobody::ROOT), "CERTIFICATE"))),
             ..CertificateValidationContext::default()
         })
     })
