@@ -1,11 +1,12 @@
 //! The API's paths and their answers.
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::model::{Forget, NotHolding, Rescan, Trail};
@@ -41,6 +42,20 @@ pub(super) fn probes(sources: Sources) -> Router {
         .with_state(sources)
 }
 
+/// The JSON of a request; what is wrong with it is said as every other problem is.
+struct Asked<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let asked = Json::from_request(request, state).await;
+        asked
+            .map(|Json(asked)| Self(asked))
+            .map_err(|rejection: JsonRejection| problem(rejection.status(), &rejection.body_text()))
+    }
+}
+
 async fn bundle(State(sources): State<Sources>) -> Response {
     match (sources.bundle)() {
         Some(bundle) => Json(bundle).into_response(),
@@ -48,36 +63,21 @@ async fn bundle(State(sources): State<Sources>) -> Response {
     }
 }
 
-async fn rescan(State(sources): State<Sources>, request: Result<Json<Rescan>, JsonRejection>) -> Response {
-    let request = match request {
-        Ok(Json(request)) => request,
-        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
-    };
+async fn rescan(State(sources): State<Sources>, Asked(request): Asked<Rescan>) -> Response {
     match (sources.rescan)(request).await {
         Ok(rescanned) => Json(rescanned).into_response(),
         Err(why) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
     }
 }
 
-async fn missing(
-    State(sources): State<Sources>,
-    question: Result<Json<NotHolding>, JsonRejection>,
-) -> Response {
-    let question = match question {
-        Ok(Json(question)) => question,
-        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
-    };
+async fn missing(State(sources): State<Sources>, Asked(question): Asked<NotHolding>) -> Response {
     match (sources.missing)(question) {
         Ok(holders) => Json(holders).into_response(),
         Err(why) => problem(StatusCode::BAD_REQUEST, &why),
     }
 }
 
-async fn forget(State(sources): State<Sources>, request: Result<Json<Forget>, JsonRejection>) -> Response {
-    let request = match request {
-        Ok(Json(request)) => request,
-        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
-    };
+async fn forget(State(sources): State<Sources>, Asked(request): Asked<Forget>) -> Response {
     match (sources.forget)(request).await {
         Ok(forgotten) => Json(forgotten).into_response(),
         Err(why) => problem(StatusCode::CONFLICT, &why),
@@ -91,11 +91,7 @@ async fn explain(State(sources): State<Sources>, Path(pid): Path<u32>) -> Respon
     }
 }
 
-async fn audit(State(sources): State<Sources>, trail: Result<Json<Trail>, JsonRejection>) -> Response {
-    let trail = match trail {
-        Ok(Json(trail)) => trail,
-        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
-    };
+async fn audit(State(sources): State<Sources>, Asked(trail): Asked<Trail>) -> Response {
     match (sources.audit)(trail).await {
         Ok(records) => Json(records).into_response(),
         Err(why) => problem(StatusCode::INTERNAL_SERVER_ERROR, &why),
