@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spiffe_bridge::identity::Version;
 use spiffe_bridge::roster::HolderKey;
+
+use super::holders;
 
 mod bootstrap;
 
@@ -251,8 +252,7 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 /// `NAME[@VERSION]`. Of all names only those of tokens have an `@` in them: their audience's.
 fn held(text: &str) -> Result<String, &'static str> {
     const ADVICE: &str = "write NAME or NAME@VERSION, with a revision such as 7, or all of <revision>-<hash>";
-    let Some((name, version)) = text.rsplit_once('@') else { return Ok(text.to_owned()) };
-    let is_version = version.parse::<u64>().is_ok() || version.parse::<Version>().is_ok();
-    let is_audience = name.starts_with("jwt:") && !is_version;
-    if is_audience || is_version && !name.is_empty() { Ok(text.to_owned()) } else { Err(ADVICE) }
+    let (name, _) = holders::split(text);
+    let is_name = !name.is_empty() && (name.starts_with("jwt:") || !name.contains('@'));
+    if is_name { Ok(text.to_owned()) } else { Err(ADVICE) }
 }

@@ -48,7 +48,7 @@ pub(super) fn forget(client: &Client, holder: &HolderKey, format: Format, out: &
 }
 
 /// `NAME@VERSION`; what stands behind the last `@` is a version if it can be read as one.
-fn split(named: &str) -> (&str, Option<&str>) {
+pub(super) fn split(named: &str) -> (&str, Option<&str>) {
     let is_version =
         |(_, text): &(&str, &str)| text.parse::<u64>().is_ok() || text.parse::<Version>().is_ok();
     named.rsplit_once('@').filter(is_version).map_or((named, None), |(name, version)| (name, Some(version)))

@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use super::settings::without_key;
 use super::{Problem, Settings};
 use crate::endpoint::tls::authorities;
-use crate::endpoint::uds;
+use crate::endpoint::{limits, uds};
 use crate::runtime::with_cause;
 
 /// Who else may write.
@@ -39,7 +39,7 @@ pub fn problems(settings: &Settings) -> Vec<Problem> {
 pub fn notes(settings: &Settings) -> Vec<Problem> {
     // The server raises its own limit to the hard one.
     let Some(files) = getrlimit(Resource::Nofile).maximum else { return Vec::new() };
-    let (asked, most) = (u64::from(settings.limits.connections), files / 4 * 3);
+    let (asked, most) = (u64::from(settings.limits.connections), limits::of_files(files));
     let advice = format!(
         "{asked} is more than three quarters of the {files} files that a process may open here: the server \
          would take {most}; give at most that, or raise the limit (LimitNOFILE= in the unit, ulimit -Hn)"

@@ -214,12 +214,17 @@ impl Holders {
     }
 }
 
+/// What connections may take of the `files` that a process may open. The store, the admin API and attestation need some
+/// too, and a pidfd can outlive the connection that brought it: hence three quarters.
+pub(crate) fn of_files(files: u64) -> u64 {
+    files / 4 * 3
+}
+
 impl Limits {
-    /// The limits of `config` for a process that may open `files` files. The store, the admin API and
-    /// attestation need some too, and a pidfd can outlive the connection that brought it: hence three quarters.
+    /// The limits of `config` for a process that may open `files` files.
     #[must_use]
     pub fn new(config: &Config, files: u64) -> Self {
-        let most = u32::try_from(files / 4 * 3).unwrap_or(u32::MAX);
+        let most = u32::try_from(of_files(files)).unwrap_or(u32::MAX);
         let total = config.connections.min(most).max(2);
         let per_uid = config.connections_per_uid.min(total / 4 * 3).max(2);
         Self { total, per_uid, remote: 0, per_address: 0, counts: Arc::default() }
