@@ -33,11 +33,14 @@ pub struct Options {
     pub renew_at: Option<f64>,
     /// More of the configuration, as YAML.
     pub more: String,
+    /// Variables of its environment, beside our own.
+    pub environment: &'static [(&'static str, &'static str)],
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { trust_domain: "example.org".into(), leaf_lifetime: None, renew_at: None, more: String::new() }
+        let (leaf_lifetime, renew_at, more) = Default::default();
+        Self { trust_domain: "example.org".into(), leaf_lifetime, renew_at, more, environment: &[] }
     }
 }
 
@@ -55,6 +58,11 @@ impl Server {
     /// # Errors
     /// It cannot be built, or does not become ready; the error has the end of its log.
     pub async fn start(scratch: &Scratch, name: &str, options: &Options) -> Result<Self> {
+        let launch = |program: &Path, arguments: &[String], log: &Path| {
+            let mut command = Command::new(program);
+            command.args(arguments).envs(options.environment.iter().copied());
+            Process::spawn("countersign", command, None, log)
+        };
         Self::begin(scratch, name, options, launch).await
     }
 

@@ -1,7 +1,6 @@
 //! A server under attack: how much memory it took at the most, and whether an honest client gets its secret.
 
 use std::path::PathBuf;
-use std::sync::Once;
 use std::time::Duration;
 
 use integration::scratch::Scratch;
@@ -22,16 +21,9 @@ const NOISE: u64 = 2 * MIB;
 /// Honest clients at one time, before it counts what the server takes: all its threads have served then.
 const WARM: usize = 64;
 
-/// Has the allocator give back at once what is freed, in every server that is started here. By itself it keeps it for ten
-/// seconds, which was up to 150 MiB beside a crowd of 120: a leak would not be seen.
-#[allow(unsafe_code, reason = "set_var has no safe form")]
-fn keep_nothing_freed() {
-    static ONCE: Once = Once::new();
-    // SAFETY: this program reads its environment through the standard library alone, which has a lock for it.
-    ONCE.call_once(|| unsafe {
-        std::env::set_var("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0");
-    });
-}
+/// Has the allocator give back at once what is freed. By itself it keeps it for ten seconds, which was up to 150 MiB beside
+/// a crowd of 120: a leak would not be seen.
+const NOTHING_KEPT: &[(&str, &str)] = &[("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")];
 
 pub(crate) struct World {
     pub(crate) server: Server,
@@ -42,9 +34,8 @@ pub(crate) struct World {
 impl World {
     /// A server that has served this process once, with `more` of its configuration.
     pub(crate) async fn start(more: &str) -> Self {
-        keep_nothing_freed();
         let scratch = Scratch::new().unwrap();
-        let options = Options { more: more.into(), ..Options::default() };
+        let options = Options { more: more.into(), environment: NOTHING_KEPT, ..Options::default() };
         let server = Server::start(&scratch, "server", &options).await.unwrap();
         let mut world = Self { server, scratch, before: 0 };
         world.entry("");
